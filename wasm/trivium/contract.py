@@ -1,0 +1,427 @@
+"""Which nouns cross a tier, and what do they look like on the wire?
+
+MessagePack between tiers, JSON for people. New fields get defaults, types never change, and
+unknown keys are skipped, so that a page and a cloud of different ages understand each other.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from .errors import ERRORS, BadInput, TooLarge, TriviumError
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+FRAMES = "application/vnd.trivium.frames"
+EVENTS = "text/event-stream"
+
+T = TypeVar("T")
+
+
+class Tier(enum.StrEnum):
+    """A place where a function can run, from the nearest to the farthest."""
+
+    PAGE = "page"
+    EDGE = "edge"
+    CLOUD = "cloud"
+
+    @property
+    def distance(self) -> int:
+        """Return 0 for the page, 1 for the edge, 2 for the cloud."""
+        return _DISTANCE[self]
+
+
+_DISTANCE = {Tier.PAGE: 0, Tier.EDGE: 1, Tier.CLOUD: 2}
+
+
+class Noun(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of everything that crosses a tier."""
+
+
+class Blob(Noun, kw_only=True):
+    """Bytes and their media type; in the page `data` may be a JavaScript typed array."""
+
+    media: str
+    data: bytes
+
+
+_CODES = {
+    "bool": "?",
+    "uint8": "B",
+    "int8": "b",
+    "int32": "i",
+    "int64": "q",
+    "float32": "f",
+    "float64": "d",
+}
+
+
+class Label(Noun, kw_only=True):
+    """A name and how sure the model is of it, 0 to 1."""
+
+    label: str
+    score: float
+
+
+class Tensor(Noun, kw_only=True):
+    """Numbers in C order, little-endian; `data` is any contiguous buffer of the right size."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes | memoryview[Any]
+
+    @property
+    def values(self) -> memoryview[Any]:
+        """Return all elements as one flat, typed view without copying."""
+        if self.dtype not in _CODES:
+            raise BadInput(f"dtype {self.dtype!r} is not one of {', '.join(_CODES)}")
+        view: memoryview[Any] = memoryview(self.data).cast("B")
+        return view.cast(_CODES[self.dtype])  # type: ignore[call-overload] # a looked-up format
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice) -> Tensor:
+        """Return one item (an axis less) or a range along the first axis."""
+        if not self.shape:
+            raise IndexError("a tensor of shape () has no axis to index")
+        step = math.prod(self.shape[1:])
+        if isinstance(index, slice):
+            first, last, stride = index.indices(self.shape[0])
+            if stride != 1:
+                raise IndexError(f"slice step {stride} is not supported; use 1")
+            shape = (max(0, last - first), *self.shape[1:])
+        else:
+            first = range(self.shape[0])[index]
+            last = first + 1
+            shape = self.shape[1:]
+        return Tensor(dtype=self.dtype, shape=shape, data=self.values[first * step : last * step])
+
+    def tolist(self) -> Any:
+        """Return nested lists of numbers, or one number for shape ()."""
+        flat: list[Any] = self.values.tolist()
+        if not self.shape:
+            return flat[0]
+        for size in reversed(self.shape[1:]):
+            flat = [flat[i : i + size] for i in range(0, len(flat), size)] if size else []
+        return flat
+
+    def topk(self, k: int) -> list[tuple[int, float]]:
+        """Return the `k` largest elements as (index, value), the largest first."""
+        values = self.values
+        return [
+            (i, float(values[i])) for i in heapq.nlargest(k, range(len(values)), values.__getitem__)
+        ]
+
+    def top(self, k: int, labels: Sequence[str]) -> list[Label]:
+        """Return the `k` best labels with their scores, the best first."""
+        if len(labels) != math.prod(self.shape):
+            raise BadInput(f"{len(labels)} labels do not fit scores of shape {self.shape}")
+        return [Label(label=labels[i], score=value) for i, value in self.topk(k)]
+
+    def argmax(self) -> int:
+        """Return the flat index of the largest element."""
+        return self.topk(1)[0][0]
+
+    def softmax(self) -> Tensor:
+        """Return exp(x) / sum(exp(x)) along the last axis, as float32."""
+        values, width = self.values, self.shape[-1]
+        out = memoryview(bytearray(4 * len(values))).cast("f")
+        for start in range(0, len(values), width):
+            row = values[start : start + width].tolist()
+            peak = max(row)
+            powers = [math.exp(x - peak) for x in row]
+            total = sum(powers)
+            for i, power in enumerate(powers, start):
+                out[i] = power / total
+        return Tensor(dtype="float32", shape=self.shape, data=out)
+
+
+class Resident:
+    """A tensor that stays on its session's side; this tier only, never serialised."""
+
+    __slots__ = ("dtype", "handle", "shape")
+
+    def __init__(self, dtype: str, shape: tuple[int, ...], handle: object) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.handle = handle
+
+
+class Budget(Noun, kw_only=True):
+    """What an ask may use: milliseconds left (none: no limit), least quality, farthest tier."""
+
+    ms: float | None = None
+    quality: float = 0.0
+    reach: Tier = Tier.CLOUD
+
+    def __post_init__(self) -> None:
+        if self.ms is not None and not 0 < self.ms < math.inf:
+            raise ValueError(f"ms is {self.ms}; it must be a finite number above 0")
+        if not 0 <= self.quality <= 1:
+            raise ValueError(f"quality is {self.quality}; it must be from 0 to 1")
+
+
+class Ask(Noun, kw_only=True):
+    """One request. `tiers`, where given, are the only ones that may answer, best first."""
+
+    function: str = ""
+    version: str = ""
+    inputs: dict[str, str | Blob] = {}
+    options: dict[str, Any] = {}
+    budget: Budget = Budget()
+    tiers: tuple[Tier, ...] = ()
+    trace: str = ""
+
+
+class Road(Noun, kw_only=True):
+    """One tier on which a function can be answered, and what to expect there.
+
+    `ms` holds the expected p5, p50 and p95 in milliseconds, seen from whoever advertises it.
+    """
+
+    tier: Tier
+    version: str
+    model: str
+    quality: float
+    ms: tuple[float, float, float]
+    ready: bool = True
+
+
+class Plan(Noun, kw_only=True):
+    """The roads to take, in order, and one sentence that says why.
+
+    After `hedge_ms` without an answer the next road is tried beside the first.
+    """
+
+    tiers: tuple[Tier, ...]
+    reason: str
+    hedge_ms: float | None = None
+    roads: tuple[Road, ...] = ()
+
+
+class Times(Noun, kw_only=True):
+    """Where the milliseconds went: decoding, Python, the model, and the way to the next tier."""
+
+    decode: float = 0.0
+    python: float = 0.0
+    run: float = 0.0
+    hop: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Return the sum, in milliseconds."""
+        return self.decode + self.python + self.run + self.hop
+
+
+class Part(Noun, kw_only=True, tag="part"):
+    """One piece of a streamed answer."""
+
+    output: Any
+
+
+class Answer(Noun, kw_only=True, tag="answer"):
+    """One result, and how it came about."""
+
+    function: str
+    version: str
+    output: Any
+    tier: Tier
+    model: str
+    plan: Plan
+    ms: Times
+    trace: str = ""
+
+
+class Fault(Noun, kw_only=True, tag="fault"):
+    """An error on its way to another tier."""
+
+    code: str
+    message: str
+    tier: str | None = None
+    where: str | None = None
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: TriviumError) -> Fault:
+        """Return the form in which `error` crosses to another tier."""
+        return cls(
+            code=error.code,
+            message=error.message,
+            tier=error.tier,
+            where=error.where,
+            retry_after=error.retry_after,
+        )
+
+    def error(self) -> TriviumError:
+        """Rebuild the error that another tier sent; an unknown code is `internal`."""
+        kind = ERRORS.get(self.code, TriviumError)
+        return kind(self.message, tier=self.tier, where=self.where, retry_after=self.retry_after)
+
+
+class File(Noun, kw_only=True):
+    """What a file of a bundle must be: its SHA-256 in hex, and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+class Input(Noun, kw_only=True):
+    """A parameter that takes what the ask carries."""
+
+    name: str
+    kind: str
+
+
+class Option(Noun, kw_only=True):
+    """A parameter that takes a setting of the ask, described by a JSON schema."""
+
+    name: str
+    schema: dict[str, Any]
+    required: bool = False
+    default: Any = None
+
+
+class Schema(Noun, kw_only=True):
+    """What a function is called and what it takes, read from its hints when it was built.
+
+    `models` and `asks` are the names of the parameters that receive the sessions and the asker.
+    """
+
+    name: str
+    entry: str
+    doc: str
+    inputs: tuple[Input, ...]
+    options: tuple[Option, ...] = ()
+    output: dict[str, Any] = {}
+    streams: bool = False
+    models: str | None = None
+    asks: str | None = None
+
+
+class Variant(Noun, kw_only=True):
+    """A function for one tier.
+
+    `models` maps each session's name to graphs that run in a row, outputs feeding inputs by name.
+    `quality` is relative to the full variant, and `ms` holds p5, p50, p95 expected on that tier.
+    """
+
+    tier: Tier
+    model: str
+    models: dict[str, tuple[str, ...]] = {}
+    settings: dict[str, Any] = {}
+    quality: float = 1.0
+    quality_low: float | None = None
+    quality_high: float | None = None
+    ms: tuple[float, float, float] = (1.0, 10.0, 50.0)
+    batch: int | None = None
+
+
+class Manifest(Noun, kw_only=True):
+    """What a bundle holds."""
+
+    name: str
+    version: str
+    function: Schema
+    variants: tuple[Variant, ...]
+    licence: str
+    lineage: tuple[str, ...] = ()
+    labels: str | None = None
+    tokenizer: str | None = None
+    files: dict[str, File] = {}
+
+    def variant(self, tier: Tier) -> Variant | None:
+        """Return the variant for `tier`, or none if the function does not run there."""
+        return next((variant for variant in self.variants if variant.tier == tier), None)
+
+
+class Session(Protocol):
+    """One model, loaded on this tier."""
+
+    async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
+        """Return the outputs by name."""
+
+
+class Tokens(Protocol):
+    """What `models.tokens.encode` gives: both tensors are int64 of shape [1, t]."""
+
+    @property
+    def ids(self) -> Tensor | Resident: ...
+    @property
+    def mask(self) -> Tensor | Resident: ...
+
+
+class Tokenizer(Protocol):
+    """The same `tokenizer.json` on every tier."""
+
+    def encode(self, text: str) -> Tokens:
+        """Return the tokens of `text`; over the variant's `max_tokens` raise TooLarge."""
+
+
+class Upstream(Protocol):
+    """The next hop, and the roads behind it as it advertises them."""
+
+    def roads(self, function: str) -> Sequence[Road]:
+        """Return what was last advertised, the way there included; never waits."""
+
+    async def infer(self, ask: Ask) -> Answer:
+        """Ask the next hop."""
+
+    def stream(self, ask: Ask) -> AsyncIterator[Part | Answer]:
+        """Ask the next hop for parts; the last is the answer."""
+
+
+_part: msgspec.msgpack.Decoder[Part | Answer | Fault] = msgspec.msgpack.Decoder(
+    Part | Answer | Fault
+)
+_encode: dict[str, Any] = {JSON: msgspec.json.Encoder(), MSGPACK: msgspec.msgpack.Encoder()}
+
+
+def encode(value: object, media: str = MSGPACK) -> bytes:
+    """Return `value` as JSON or MessagePack."""
+    data: bytes = _encode[media].encode(value)
+    return data
+
+
+def decode(data: bytes | memoryview[int], kind: type[T], media: str = MSGPACK) -> T:
+    """Return `data` as a `kind`; raise BadInput that says which field is wrong and why."""
+    read = msgspec.json.decode if media == JSON else msgspec.msgpack.decode
+    try:
+        return read(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        form = "JSON" if media == JSON else "MessagePack"
+        raise BadInput(f"the {form} is not a valid {kind.__name__}: {error}") from error
+
+
+def frame(part: Part | Answer | Fault) -> bytes:
+    """Return `part` as MessagePack behind its length: four bytes, big-endian."""
+    body = encode(part)
+    return len(body).to_bytes(4, "big") + body
+
+
+class Frames:
+    """Cut a byte stream back into the parts that `frame` made."""
+
+    def __init__(self, most: int = 64 << 20) -> None:
+        self._most = most
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Part | Answer | Fault]:
+        """Yield each part that is complete with `data`; a frame above `most` bytes is refused."""
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= 4:
+            end = 4 + int.from_bytes(buffer[:4], "big")
+            if end > self._most:
+                raise TooLarge(f"a frame of {end} bytes is above the limit of {self._most}")
+            if len(buffer) < end:
+                return
+            body = bytes(buffer[4:end])
+            del buffer[:end]
+            yield _part.decode(body)

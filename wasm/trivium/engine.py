@@ -1,0 +1,384 @@
+"""How does one tier answer one ask: here, or by asking the next hop?
+
+Page, edge and cloud are this one class with other arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from msgspec.structs import replace
+
+from .contract import Answer, Ask, Blob, Fault, Part, Plan, Road, Tier, Times, Upstream, Variant
+from .errors import (
+    BudgetError,
+    Conflict,
+    RunFailed,
+    TierError,
+    TierOverloaded,
+    TierUnreachable,
+    TriviumError,
+    UnknownFunction,
+)
+from .function import Function, Image, Loaded, Models, Text
+from .router import Memory, choose
+from .trace import Open, Tracer
+
+T = TypeVar("T")
+Leg = tuple[Tier, ...]
+
+
+class Host(Protocol):
+    """What a tier's world provides; the kernel itself does no I/O and owns no clock."""
+
+    def clock(self) -> float:
+        """Return monotonic milliseconds."""
+
+    async def open(self, function: Function) -> Loaded:
+        """Return the function's sessions, loading them on first use; raise ModelNotReady."""
+
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+        """Return the input ready for the function; raise BadInput or TooLarge."""
+
+    async def race(
+        self,
+        first: Callable[[], Awaitable[T]],
+        then: Callable[[], Awaitable[T]],
+        after_ms: float | None,
+    ) -> T:
+        """Return what comes first of `first` and `then`, and cancel the other.
+
+        `then` starts as soon as `first` raises a TierError, or after `after_ms`.
+        """
+
+    async def limit(self, work: Awaitable[T], ms: float | None) -> T:
+        """Return what `work` gives; after `ms` cancel it and raise BudgetError."""
+
+    def report(self, error: BaseException, where: str | None) -> None:
+        """Tell the developer, not the caller, that a function failed."""
+
+
+class Engine:
+    """One tier: its functions, what it measured, and the next hop.
+
+    With `development` a failed function's own line is told to the caller. `most` asks run here at
+    once; further ones are sent on, or refused as TierOverloaded.
+    """
+
+    def __init__(
+        self,
+        tier: Tier,
+        host: Host,
+        *,
+        upstream: Upstream | None = None,
+        tracer: Tracer | None = None,
+        development: bool = False,
+        most: int = 256,
+    ) -> None:
+        self.tier = tier
+        self.host = host
+        self.upstream = upstream
+        self.memory = Memory()
+        self.tracer = tracer or Tracer(tier)
+        self.functions: dict[str, dict[str, Function]] = {}
+        self.running = 0
+        self._development = development
+        self._most = most
+
+    def add(self, function: Function) -> None:
+        """Serve `function` here; the version added last is the one asked for by default."""
+        versions = self.functions.setdefault(function.manifest.name, {})
+        versions.pop(function.manifest.version, None)
+        versions[function.manifest.version] = function
+
+    def remove(self, name: str, version: str) -> None:
+        """Stop serving one version; asks that are running end undisturbed."""
+        versions = self.functions.get(name, {})
+        versions.pop(version, None)
+        if not versions:
+            self.functions.pop(name, None)
+
+    def roads(self, name: str, version: str = "", size: int | None = None) -> list[Road]:
+        """Return the roads to `name`: this tier's with what was measured, then those behind.
+
+        Without `version` this tier's is the newest; without `size` times are those seen last.
+        """
+        roads: list[Road] = []
+        here = self.functions.get(name)
+        if here and (not version or version in here):
+            function = here[version] if version else next(reversed(here.values()))
+            variant, now = function.variant, self.host.clock()
+            road = Road(
+                tier=self.tier,
+                version=function.manifest.version,
+                model=variant.model,
+                quality=variant.quality,
+                ms=variant.ms,
+            )
+            ms = self.memory.expected(name, road, size, now)
+            ready = not self.memory.closed(name, self.tier, now)
+            roads.append(replace(road, ms=ms, ready=ready))
+        if self.upstream is not None:
+            roads += self.upstream.roads(name)
+        return roads
+
+    async def infer(self, ask: Ask) -> Answer:
+        """Answer `ask` on the first of its roads that can, within its budget."""
+        started = self.host.clock()
+        with self.tracer.span(f"infer {ask.function}", ask.trace) as span:
+            plan, legs = self._plan(ask, span)
+            failures: list[str] = []
+
+            async def walk(index: int) -> Answer:
+                if index + 1 == len(legs):
+                    return await self._leg(ask, plan, legs[index], started, span, failures)
+                return await self.host.race(
+                    lambda: self._leg(ask, plan, legs[index], started, span, failures),
+                    lambda: walk(index + 1),
+                    plan.hedge_ms if index == 0 else None,
+                )
+
+            answer = await self.host.limit(walk(0), ask.budget.ms)
+            return self._finish(answer, plan, failures, span)
+
+    async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer | Fault]:
+        """Yield the parts of an answer; the last is the Answer, or a Fault after some parts.
+
+        The budget is the time to the first part, and the longest gap between two.
+        """
+        started = self.host.clock()
+        with self.tracer.span(f"stream {ask.function}", ask.trace) as span:
+            plan, legs = self._plan(ask, span)
+            failures: list[str] = []
+            begun = False
+            for leg in legs:
+                parts = self._parts(ask, plan, leg, started, span)
+                try:
+                    while True:
+                        left = ask.budget.ms if begun else self._left(ask, started)
+                        part = await self.host.limit(anext(parts), left)
+                        if isinstance(part, Answer):
+                            self._measured(ask, plan, part.tier, started)
+                            yield self._finish(part, plan, failures, span)
+                            return
+                        begun = True
+                        yield part
+                except TriviumError as error:
+                    if begun:
+                        yield Fault.of(error)
+                        return
+                    self._failed(ask, leg, error, failures)
+                    if not isinstance(error, TierError) or leg is legs[-1]:
+                        raise
+
+    def _plan(self, ask: Ask, span: Open) -> tuple[Plan, list[Leg]]:
+        """Return the plan, and its tiers in groups: this one, and those one hop will serve."""
+        name, size = ask.function, _size(ask.inputs)
+        roads = self.roads(name, ask.version, size)
+        if ask.version:
+            others = {road.version for road in roads if road.version != ask.version}
+            others |= self.functions.get(name, {}).keys() - {ask.version}
+            roads = [road for road in roads if road.version == ask.version]
+            if not roads and others:
+                raise Conflict(
+                    f"version {ask.version} of {name} is not served; "
+                    f"served: {', '.join(sorted(others))}"
+                )
+        if not roads:
+            known = ", ".join(sorted(self.functions)) or "none"
+            raise UnknownFunction(f"no tier has a function {name!r}; the {self.tier} has: {known}")
+        now = self.host.clock()
+        plan = choose(name, roads, ask.budget, self.memory, size=size, now=now, tiers=ask.tiers)
+        span.attributes["trivium.plan"] = plan.reason
+        legs: list[Leg] = []
+        for tier in plan.tiers:
+            if legs and self.tier not in (tier, *legs[-1]):
+                legs[-1] += (tier,)
+            else:
+                legs.append((tier,))
+        return plan, legs
+
+    async def _leg(
+        self, ask: Ask, plan: Plan, leg: Leg, started: float, span: Open, failures: list[str]
+    ) -> Answer:
+        begun = self.host.clock()
+        try:
+            async for part in self._parts(ask, plan, leg, started, span, whole=True):
+                if isinstance(part, Answer):
+                    self._measured(ask, plan, part.tier, begun)
+                    return part
+            raise TierError("the stream of parts ended without an answer", tier=leg[0])
+        except TriviumError as error:
+            self._failed(ask, leg, error, failures)
+            raise
+        except BaseException:
+            # Cancelled: the next road was quicker or time ran out, so it is this slow at least.
+            self._measured(ask, plan, leg[0], begun)
+            raise
+
+    async def _parts(
+        self, ask: Ask, plan: Plan, leg: Leg, started: float, span: Open, whole: bool = False
+    ) -> AsyncIterator[Part | Answer]:
+        """Yield what one leg gives; `whole` asks the next hop for the answer alone."""
+        if leg == (self.tier,):
+            async for part in self._local(ask, plan, span):
+                yield part
+            return
+        assert self.upstream is not None
+        begun = self.host.clock()
+        with self.tracer.span("hop", span.header) as hop:
+            budget = replace(ask.budget, ms=self._left(ask, started))
+            onward = replace(ask, budget=budget, tiers=leg, trace=hop.header)
+            if whole:
+                yield self._hopped(await self.upstream.infer(onward), begun)
+                return
+            async for part in self.upstream.stream(onward):
+                yield self._hopped(part, begun) if isinstance(part, Answer) else part
+
+    async def _local(self, ask: Ask, plan: Plan, parent: Open) -> AsyncIterator[Part | Answer]:
+        """Run the function here; yield its parts, then the answer with all of them."""
+        if self.running >= self._most:
+            raise TierOverloaded(
+                f"{self.running} asks run on this tier, its limit", tier=self.tier, retry_after=1.0
+            )
+        here = self.functions[ask.function]
+        function = here[ask.version] if ask.version else next(reversed(here.values()))
+        schema, variant, clock = function.schema, function.variant, self.host.clock
+        begun = clock()
+        options = function.options(ask.options)
+        given = function.inputs(ask.inputs)
+        self.running += 1
+        try:
+            with self.tracer.span("open", parent.header):
+                loaded = await self.host.open(function)
+            opened = clock()
+            with self.tracer.span("decode", parent.header):
+                inputs = {
+                    each.name: await self.host.decode(each.kind, given[each.name], variant)
+                    for each in schema.inputs
+                }
+            decoded = clock()
+            models = Models(loaded, clock)
+            arguments: dict[str, Any] = {**inputs, **options}
+            with self.tracer.span("run", parent.header, **{"trivium.model": variant.model}) as span:
+                if schema.models:
+                    arguments[schema.models] = models
+                if schema.asks:
+                    arguments[schema.asks] = Pipeline(self, ask, span)
+                output: Any
+                try:
+                    if schema.streams:
+                        output = []
+                        async for piece in function.call(**arguments):
+                            output.append(piece)
+                            yield Part(output=piece)
+                    else:
+                        output = await function.call(**arguments)
+                except TriviumError as error:
+                    error.tier = error.tier or self.tier
+                    raise
+                except Exception as error:  # whatever the author's code or its model raises
+                    raise self._broken(function, error) from error
+            ended = clock()
+        finally:
+            self.running -= 1
+        yield Answer(
+            function=schema.name,
+            version=function.manifest.version,
+            output=output,
+            tier=self.tier,
+            model=variant.model,
+            plan=plan,
+            ms=Times(
+                decode=decoded - opened,
+                python=max(0.0, ended - decoded - models.ms) + opened - begun,
+                run=models.ms,
+            ),
+            trace=parent.header,
+        )
+
+    def _broken(self, function: Function, error: Exception) -> RunFailed:
+        where = function.line(error)
+        self.host.report(error, where)
+        said = f"{type(error).__name__}: {error}" if self._development else type(error).__name__
+        return RunFailed(
+            f"{function.schema.name} failed on the {self.tier} tier: {said}",
+            tier=self.tier,
+            where=where if self._development else None,
+        )
+
+    def _hopped(self, answer: Answer, begun: float) -> Answer:
+        """Return `answer` with the time on the way added."""
+        hop = max(0.0, self.host.clock() - begun - answer.ms.total)
+        return replace(answer, ms=replace(answer.ms, hop=answer.ms.hop + hop))
+
+    def _left(self, ask: Ask, started: float) -> float | None:
+        """Return the milliseconds left of the budget."""
+        if ask.budget.ms is None:
+            return None
+        left = ask.budget.ms - (self.host.clock() - started)
+        if left <= 0:
+            raise BudgetError(
+                f"the {ask.budget.ms:.4g} ms of the budget are used up", tier=self.tier
+            )
+        return left
+
+    def _measured(self, ask: Ask, plan: Plan, tier: str, begun: float) -> None:
+        now = self.host.clock()
+        for road in plan.roads:
+            if road.tier == tier:
+                size = _size(ask.inputs)
+                self.memory.measured(ask.function, road, size, now - begun, now)
+
+    def _failed(self, ask: Ask, leg: Leg, error: TriviumError, failures: list[str]) -> None:
+        if isinstance(error, TierError):
+            now = self.host.clock()
+            for tier in leg if isinstance(error, TierUnreachable) else leg[-1:]:
+                self.memory.failed(ask.function, tier, now)
+            failures.append(f"{' and '.join(leg)} failed ({error.code})")
+
+    def _finish(self, answer: Answer, plan: Plan, failures: list[str], span: Open) -> Answer:
+        """Return `answer` with the plan that was made here, and what came in its way."""
+        reason = "; ".join([plan.reason, *failures])
+        if failures or answer.tier != plan.tiers[0]:
+            reason += f"; so {answer.tier} answered"
+        span.attributes["trivium.tier"] = str(answer.tier)
+        return replace(answer, plan=replace(plan, reason=reason), trace=span.header)
+
+
+class Pipeline:
+    """The asker that a pipeline's function is given: steps inherit what is left of its budget."""
+
+    def __init__(self, engine: Engine, ask: Ask, span: Open) -> None:
+        self._engine = engine
+        self._ask = ask
+        self._span = span
+        self._started = engine.host.clock()
+
+    async def __call__(self, name: str, /, **values: Any) -> Any:
+        """Return the output of `name`: Text, Image and Blob values are inputs, others options."""
+        inputs: dict[str, str | Blob] = {}
+        options: dict[str, Any] = {}
+        for key, value in values.items():
+            if isinstance(value, Text | Blob):
+                inputs[key] = value
+            elif isinstance(value, Image) and value.blob is not None:
+                inputs[key] = value.blob
+            else:
+                options[key] = value
+        ms = self._engine._left(self._ask, self._started)
+        step = Ask(
+            function=name,
+            inputs=inputs,
+            options=options,
+            budget=replace(self._ask.budget, ms=ms),
+            trace=self._span.header,
+        )
+        return (await self._engine.infer(step)).output
+
+
+def _size(inputs: Mapping[str, str | Blob]) -> int:
+    return sum(
+        len(value) if isinstance(value, str) else len(value.data) for value in inputs.values()
+    )

@@ -1,0 +1,273 @@
+"""What is a function: how is it written, what does it take, and how is it called?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import msgspec
+
+from .contract import (
+    Blob,
+    Manifest,
+    Option,
+    Resident,
+    Schema,
+    Session,
+    Tensor,
+    Tokenizer,
+    Variant,
+)
+from .errors import BadInput, BundleError, RunFailed
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def function(name: str) -> Callable[[F], F]:
+    """Mark an async Python function as the one that answers asks for `name`."""
+
+    def mark(call: F) -> F:
+        call.__trivium__ = name  # type: ignore[attr-defined] # how a built bundle finds its entry
+        return call
+
+    return mark
+
+
+class Text(str):
+    """What a person wrote."""
+
+    __slots__ = ()
+
+
+class Image:
+    """A decoded picture: `pixels` is uint8 [height, width, 3], RGB, upright, alpha on white."""
+
+    __slots__ = ("blob", "pixels")
+
+    def __init__(self, pixels: Tensor | Resident, blob: Blob | None = None) -> None:
+        self.pixels = pixels
+        self.blob = blob
+
+    @property
+    def height(self) -> int:
+        """Return the height of the decoded picture, in pixels."""
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Return the width of the decoded picture, in pixels."""
+        return self.pixels.shape[1]
+
+
+KINDS: dict[str, type] = {"text": Text, "image": Image}
+"""The types of parameters that take what an ask carries, by the name the manifest uses."""
+
+
+class Asker(Protocol):
+    """What a pipeline calls to ask another function, within what is left of its own budget."""
+
+    async def __call__(self, name: str, /, **values: Any) -> Any:
+        """Return the other function's output; inputs and options are given by name."""
+
+
+class Model:
+    """One of a variant's sessions, as the function's author calls it."""
+
+    __slots__ = ("_clock", "_name", "_session", "ms")
+
+    def __init__(self, name: str, session: Session, clock: Callable[[], float]) -> None:
+        self._name = name
+        self._session = session
+        self._clock = clock
+        self.ms = 0.0
+
+    async def run_all(self, **feeds: Tensor | Resident) -> dict[str, Tensor]:
+        """Run the model and return all its outputs by name."""
+        started = self._clock()
+        try:
+            return await self._session.run(feeds)
+        finally:
+            self.ms += self._clock() - started
+
+    async def run(self, **feeds: Tensor | Resident) -> Tensor:
+        """Run a model that has one output, and return it."""
+        outputs = await self.run_all(**feeds)
+        if len(outputs) != 1:
+            raise RunFailed(
+                f"model {self._name!r} has the outputs {', '.join(outputs)}; use run_all"
+            )
+        return next(iter(outputs.values()))
+
+
+class Models:
+    """A variant's sessions by name, for one ask; also `labels`, `settings` and `tokens`."""
+
+    def __init__(self, loaded: Loaded, clock: Callable[[], float]) -> None:
+        self._loaded = loaded
+        self._models = {name: Model(name, s, clock) for name, s in loaded.sessions.items()}
+
+    def __getattr__(self, name: str) -> Model:
+        try:
+            return self._models[name]
+        except KeyError:
+            known = ", ".join(self._models) or "none"
+            raise AttributeError(f"this variant has no model {name!r}; it has: {known}") from None
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Return the bundle's labels, in the order of the model's scores."""
+        return self._loaded.labels
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Return this variant's settings."""
+        return self._loaded.settings
+
+    @property
+    def tokens(self) -> Tokenizer:
+        """Return the bundle's tokenizer."""
+        if self._loaded.tokenizer is None:
+            raise AttributeError("this bundle has no tokenizer")
+        return self._loaded.tokenizer
+
+    @property
+    def ms(self) -> float:
+        """Return the milliseconds spent in models so far."""
+        return sum(model.ms for model in self._models.values())
+
+
+class Loaded:
+    """What a host holds in memory for one variant."""
+
+    def __init__(
+        self,
+        sessions: Mapping[str, Session],
+        labels: Sequence[str] = (),
+        tokenizer: Tokenizer | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.sessions = sessions
+        self.labels = labels
+        self.tokenizer = tokenizer
+        self.settings = settings or {}
+
+
+_TYPES: dict[str, Any] = {
+    "boolean": bool,
+    "integer": int,
+    "number": float,
+    "string": str,
+    "array": list,
+    "object": dict,
+}
+_BOUNDS = {
+    "minimum": "ge",
+    "maximum": "le",
+    "exclusiveMinimum": "gt",
+    "exclusiveMaximum": "lt",
+    "minLength": "min_length",
+    "maxLength": "max_length",
+    "minItems": "min_length",
+    "maxItems": "max_length",
+    "pattern": "pattern",
+}
+
+
+def _type(schema: Mapping[str, Any]) -> Any:
+    """Return the msgspec type that accepts what this JSON schema describes."""
+    if "enum" in schema:
+        return Literal[tuple(schema["enum"])]
+    if "anyOf" in schema:
+        kinds = [_type(each) for each in schema["anyOf"]]
+        union = kinds[0]
+        for kind in kinds[1:]:
+            union |= kind
+        return union
+    if schema.get("type") == "null":
+        return None
+    kind = _TYPES.get(schema.get("type", ""), Any)
+    if kind is list and "items" in schema:
+        kind = list[_type(schema["items"])]  # type: ignore[misc] # built at run time
+    bounds = {ours: schema[theirs] for theirs, ours in _BOUNDS.items() if theirs in schema}
+    return Annotated[kind, msgspec.Meta(**bounds)] if bounds else kind
+
+
+def _options(options: Sequence[Option]) -> type[msgspec.Struct]:
+    fields: list[Any] = []
+    for option in options:
+        kind = _type(option.schema)
+        if option.required:
+            fields.append((option.name, kind))
+        else:
+            fields.append((option.name, kind, msgspec.field(default_factory=_copy(option.default))))
+    return msgspec.defstruct("Options", fields, kw_only=True, forbid_unknown_fields=True)
+
+
+def _copy(default: Any) -> Callable[[], Any]:
+    return (lambda: default.copy()) if isinstance(default, list | dict) else (lambda: default)
+
+
+class Function:
+    """A bundle's function, loaded on one tier.
+
+    Loading runs the bundle's code: the host has checked the bundle before.
+    """
+
+    def __init__(self, manifest: Manifest, variant: Variant, source: str, digest: str) -> None:
+        self.manifest = manifest
+        self.variant = variant
+        self.schema: Schema = manifest.function
+        self.file = f"{manifest.name}/function.py"
+        self.call = self._load(source, digest)
+        self._options = _options(self.schema.options)
+
+    def _load(self, source: str, digest: str) -> Callable[..., Any]:
+        name = f"trivium_functions.{self.manifest.name.replace('.', '_')}_{digest[:12]}"
+        module = ModuleType(name)
+        # Types nested in a function's hints are looked up in sys.modules.
+        sys.modules[name] = module
+        try:
+            exec(compile(source, self.file, "exec"), module.__dict__)  # noqa: S102 # trusted bundle
+            call: Callable[..., Any] = getattr(module, self.schema.entry)
+        except Exception as error:  # whatever the author's module raises on import
+            raise BundleError(
+                f"{self.file} can't be loaded: {type(error).__name__}: {error}",
+                where=self.line(error),
+            ) from error
+        return call
+
+    def line(self, error: BaseException) -> str | None:
+        """Return the deepest line of the author's own file that `error` went through."""
+        if isinstance(error, SyntaxError) and error.filename == self.file:
+            return f"{self.file}, line {error.lineno}"
+        found, step = None, error.__traceback__
+        while step is not None:
+            code = step.tb_frame.f_code
+            if code.co_filename == self.file:
+                found = f"{self.file}, line {step.tb_lineno}, in {code.co_name}"
+            step = step.tb_next
+        return found
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options, defaults filled in; raise BadInput for one not allowed."""
+        if not given and not any(option.required for option in self.schema.options):
+            return {option.name: _copy(option.default)() for option in self.schema.options}
+        try:
+            # Not strict: options of a raw body arrive as text.
+            struct = msgspec.convert(given, self._options, strict=False)
+        except msgspec.ValidationError as error:
+            known = ", ".join(option.name for option in self.schema.options) or "none"
+            raise BadInput(f"options of {self.schema.name}: {error} (options: {known})") from error
+        return {option.name: getattr(struct, option.name) for option in self.schema.options}
+
+    def inputs(self, given: Mapping[str, str | Blob]) -> Mapping[str, str | Blob]:
+        """Return the inputs as they are; raise BadInput if one is missing or unknown."""
+        names = [each.name for each in self.schema.inputs]
+        if given.keys() != set(names):
+            raise BadInput(
+                f"{self.schema.name} takes the inputs: {', '.join(names) or 'none'}; "
+                f"the ask has: {', '.join(given) or 'none'}"
+            )
+        return given

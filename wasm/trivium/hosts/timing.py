@@ -1,0 +1,64 @@
+"""How do asyncio's worlds, page and servers alike, measure, race and limit work?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ..errors import BudgetError, TierError
+
+T = TypeVar("T")
+
+
+class Timing:
+    """The part of a host that is about time."""
+
+    def clock(self) -> float:
+        """Return monotonic milliseconds."""
+        return time.perf_counter() * 1e3
+
+    async def limit(self, work: Awaitable[T], ms: float | None) -> T:
+        """Return what `work` gives; after `ms` cancel it and raise BudgetError."""
+        if ms is None:
+            return await work
+        try:
+            async with asyncio.timeout(ms / 1e3):
+                return await work
+        except TimeoutError as error:
+            raise BudgetError(f"no answer within the {ms:.4g} ms that were left") from error
+
+    async def race(
+        self,
+        first: Callable[[], Awaitable[T]],
+        then: Callable[[], Awaitable[T]],
+        after_ms: float | None,
+    ) -> T:
+        """Return what comes first of `first` and `then`, and cancel the other.
+
+        `then` starts as soon as `first` raises a TierError, or after `after_ms`. If both raise,
+        the error of `then` counts.
+        """
+        if after_ms is None:
+            try:
+                return await first()
+            except TierError:
+                return await then()
+        ahead = asyncio.ensure_future(first())
+        behind: asyncio.Future[T] | None = None
+        try:
+            await asyncio.wait({ahead}, timeout=after_ms / 1e3)
+            if ahead.done() and not isinstance(ahead.exception(), TierError):
+                return ahead.result()
+            behind = asyncio.ensure_future(then())
+            racing = {ahead, behind}
+            while racing:
+                finished, racing = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
+                for each in finished:
+                    if not isinstance(each.exception(), TierError):
+                        return each.result()
+            return behind.result()
+        finally:
+            for each in filter(None, (ahead, behind)):
+                each.cancel()
