@@ -1,0 +1,1 @@
+"""The compile kit: how a function and its models become a bundle."""

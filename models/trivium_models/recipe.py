@@ -1,0 +1,124 @@
+"""What does a function's recipe.toml say, and is it sound?"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from trivium.contract import Tier, Variant
+from trivium.errors import BundleError
+
+Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+FLAT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+OURS = ("manifest.json", "manifest.sha256")
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of everything a recipe says; a key it does not know is a mistake."""
+
+
+class Package(Entry, frozen=True):
+    """A wheel from the package registry, pinned by its hash."""
+
+    version: str
+    sha256: Hash
+    licence: str
+
+
+class Made(Entry, frozen=True):
+    """A file that is made when the bundle is built, always with the same hash.
+
+    It is assembled from a graph without weights, or quantised from another made file.
+    """
+
+    sha256: Hash
+    assemble: str = ""
+    quantise: str = ""
+
+
+class Road(Variant, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A variant, as a recipe states it."""
+
+
+class Sample(Entry, frozen=True, kw_only=True):
+    """A real input and the answer it should get: `image` names a file of the folder.
+
+    `expect` is the first label, or another text whose answer must be near (a cosine over 0.5).
+    """
+
+    text: str = ""
+    image: str = ""
+    expect: str
+
+
+class Recipe(Entry, frozen=True):
+    """How a function's folder becomes a bundle."""
+
+    version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+$")]
+    licence: Annotated[str, Meta(min_length=1)]
+    lineage: tuple[str, ...] = ()
+    labels: str | None = None
+    tokenizer: str | None = None
+    packages: dict[str, Package] = {}
+    files: dict[str, Made] = {}
+    variants: tuple[Road, ...] = ()
+    samples: tuple[Sample, ...] = ()
+
+    def names(self) -> list[str]:
+        """Return the names of all files the bundle holds, each once."""
+        graphs = [
+            file for road in self.variants for files in road.models.values() for file in files
+        ]
+        named = ["function.py", *filter(None, [self.labels, self.tokenizer]), *graphs]
+        return list(dict.fromkeys(named))
+
+
+def read(folder: Path) -> Recipe:
+    """Return the recipe of a function's folder; raise BundleError if it is unsound."""
+    path = folder / "recipe.toml"
+    try:
+        recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)
+    except OSError as error:
+        raise BundleError(
+            f"{path} can't be read ({error.strerror}). A function's folder needs a recipe.toml "
+            'with at least version = "1.0.0" and licence = "…".'
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: {error}") from error
+    check(recipe, folder)
+    return recipe
+
+
+def check(recipe: Recipe, folder: Path) -> None:
+    """Raise BundleError for the first thing a recipe names that is not there."""
+    path = folder / "recipe.toml"
+    tiers = [road.tier for road in recipe.variants]
+    if len(set(tiers)) != len(tiers):
+        raise BundleError(f"{path}: each tier may have one variant; these are: {', '.join(tiers)}.")
+    for name, made in recipe.files.items():
+        if bool(made.assemble) == bool(made.quantise):
+            raise BundleError(f"{path}: {name} needs either assemble or quantise.")
+        if made.quantise and made.quantise not in recipe.files:
+            raise BundleError(
+                f"{path}: {name} is quantised from {made.quantise}, which [files] does not make "
+                f"(it makes: {', '.join(recipe.files)})."
+            )
+    graphs = [made.assemble for made in recipe.files.values() if made.assemble]
+    photos = [sample.image for sample in recipe.samples if sample.image]
+    for name in [*recipe.names(), *recipe.files, *graphs, *photos]:
+        if not FLAT.fullmatch(name) or name in OURS:
+            raise BundleError(f"{path}: {name!r} can't be a file of a bundle; use a plain name.")
+        if name not in recipe.files and not (folder / name).is_file():
+            raise BundleError(f"{path} names {name}, but {folder / name} does not exist.")
+
+
+def variants(recipe: Recipe) -> tuple[Variant, ...]:
+    """Return the variants; a function without any runs in plain Python on every tier."""
+    if recipe.variants:
+        plain: Any = msgspec.to_builtins(recipe.variants)
+        return msgspec.convert(plain, tuple[Variant, ...])
+    return tuple(Variant(tier=tier, model="python", ms=(0.1, 0.5, 2.0)) for tier in Tier)
