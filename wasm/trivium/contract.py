@@ -44,7 +44,7 @@ class Noun(msgspec.Struct, frozen=True, kw_only=True):
     """The base of everything that crosses a tier."""
 
 
-class Blob(Noun, kw_only=True):
+class Blob(Noun, frozen=True, kw_only=True):
     """Bytes and their media type; in the page `data` may be a JavaScript typed array."""
 
     media: str
@@ -62,14 +62,14 @@ _CODES = {
 }
 
 
-class Label(Noun, kw_only=True):
+class Label(Noun, frozen=True, kw_only=True):
     """A name and how sure the model is of it, 0 to 1."""
 
     label: str
     score: float
 
 
-class Tensor(Noun, kw_only=True):
+class Tensor(Noun, frozen=True, kw_only=True):
     """Numbers in C order, little-endian; `data` is any contiguous buffer of the right size."""
 
     dtype: str
@@ -81,8 +81,9 @@ class Tensor(Noun, kw_only=True):
         """Return all elements as one flat, typed view without copying."""
         if self.dtype not in _CODES:
             raise BadInput(f"dtype {self.dtype!r} is not one of {', '.join(_CODES)}")
-        view: memoryview[Any] = memoryview(self.data).cast("B")
-        return view.cast(_CODES[self.dtype])  # type: ignore[call-overload] # a looked-up format
+        code: Any = _CODES[self.dtype]
+        view: memoryview[Any] = memoryview(self.data).cast("B").cast(code)
+        return view
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -154,7 +155,7 @@ class Resident:
         self.handle = handle
 
 
-class Budget(Noun, kw_only=True):
+class Budget(Noun, frozen=True, kw_only=True):
     """What an ask may use: milliseconds left (none: no limit), least quality, farthest tier."""
 
     ms: float | None = None
@@ -168,7 +169,7 @@ class Budget(Noun, kw_only=True):
             raise ValueError(f"quality is {self.quality}; it must be from 0 to 1")
 
 
-class Ask(Noun, kw_only=True):
+class Ask(Noun, frozen=True, kw_only=True):
     """One request. `tiers`, where given, are the only ones that may answer, best first."""
 
     function: str = ""
@@ -180,7 +181,7 @@ class Ask(Noun, kw_only=True):
     trace: str = ""
 
 
-class Road(Noun, kw_only=True):
+class Road(Noun, frozen=True, kw_only=True):
     """One tier on which a function can be answered, and what to expect there.
 
     `ms` holds the expected p5, p50 and p95 in milliseconds, seen from whoever advertises it.
@@ -194,7 +195,7 @@ class Road(Noun, kw_only=True):
     ready: bool = True
 
 
-class Plan(Noun, kw_only=True):
+class Plan(Noun, frozen=True, kw_only=True):
     """The roads to take, in order, and one sentence that says why.
 
     After `hedge_ms` without an answer the next road is tried beside the first.
@@ -206,7 +207,7 @@ class Plan(Noun, kw_only=True):
     roads: tuple[Road, ...] = ()
 
 
-class Times(Noun, kw_only=True):
+class Times(Noun, frozen=True, kw_only=True):
     """Where the milliseconds went: decoding, Python, the model, and the way to the next tier."""
 
     decode: float = 0.0
@@ -220,13 +221,13 @@ class Times(Noun, kw_only=True):
         return self.decode + self.python + self.run + self.hop
 
 
-class Part(Noun, kw_only=True, tag="part"):
+class Part(Noun, frozen=True, kw_only=True, tag="part"):
     """One piece of a streamed answer."""
 
     output: Any
 
 
-class Answer(Noun, kw_only=True, tag="answer"):
+class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
     """One result, and how it came about."""
 
     function: str
@@ -239,7 +240,7 @@ class Answer(Noun, kw_only=True, tag="answer"):
     trace: str = ""
 
 
-class Fault(Noun, kw_only=True, tag="fault"):
+class Fault(Noun, frozen=True, kw_only=True, tag="fault"):
     """An error on its way to another tier."""
 
     code: str
@@ -265,21 +266,21 @@ class Fault(Noun, kw_only=True, tag="fault"):
         return kind(self.message, tier=self.tier, where=self.where, retry_after=self.retry_after)
 
 
-class File(Noun, kw_only=True):
+class File(Noun, frozen=True, kw_only=True):
     """What a file of a bundle must be: its SHA-256 in hex, and its size in bytes."""
 
     sha256: str
     size: int
 
 
-class Input(Noun, kw_only=True):
+class Input(Noun, frozen=True, kw_only=True):
     """A parameter that takes what the ask carries."""
 
     name: str
     kind: str
 
 
-class Option(Noun, kw_only=True):
+class Option(Noun, frozen=True, kw_only=True):
     """A parameter that takes a setting of the ask, described by a JSON schema."""
 
     name: str
@@ -288,7 +289,7 @@ class Option(Noun, kw_only=True):
     default: Any = None
 
 
-class Schema(Noun, kw_only=True):
+class Schema(Noun, frozen=True, kw_only=True):
     """What a function is called and what it takes, read from its hints when it was built.
 
     `models` and `asks` are the names of the parameters that receive the sessions and the asker.
@@ -305,7 +306,7 @@ class Schema(Noun, kw_only=True):
     asks: str | None = None
 
 
-class Variant(Noun, kw_only=True):
+class Variant(Noun, frozen=True, kw_only=True):
     """A function for one tier.
 
     `models` maps each session's name to graphs that run in a row, outputs feeding inputs by name.
@@ -323,7 +324,15 @@ class Variant(Noun, kw_only=True):
     batch: int | None = None
 
 
-class Manifest(Noun, kw_only=True):
+class Sample(Noun, frozen=True, kw_only=True):
+    """A real input: text as it is, else the name of a file; and what the full variant answers."""
+
+    inputs: dict[str, str]
+    options: dict[str, Any] = {}
+    output: Any = None
+
+
+class Manifest(Noun, frozen=True, kw_only=True):
     """What a bundle holds."""
 
     name: str
@@ -334,6 +343,7 @@ class Manifest(Noun, kw_only=True):
     lineage: tuple[str, ...] = ()
     labels: str | None = None
     tokenizer: str | None = None
+    samples: tuple[Sample, ...] = ()
     files: dict[str, File] = {}
 
     def variant(self, tier: Tier) -> Variant | None:

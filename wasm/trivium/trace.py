@@ -15,7 +15,7 @@ from typing import Any
 from .contract import Noun
 
 
-class Span(Noun, kw_only=True):
+class Span(Noun, frozen=True, kw_only=True):
     """A finished piece of work; times are nanoseconds since 1970, ids are hex."""
 
     name: str
@@ -27,6 +27,25 @@ class Span(Noun, kw_only=True):
     end_ns: int
     attributes: dict[str, Any] = {}
     error: str = ""
+
+    def plausible(self) -> bool:
+        """Return whether a span sent by a stranger has valid ids, few attributes, short texts."""
+        texts = [
+            self.name,
+            self.error,
+            *map(str, self.attributes),
+            *map(str, self.attributes.values()),
+        ]
+        return (
+            parse(f"00-{self.trace_id}-{self.span_id}-01") is not None
+            and (not self.parent_id or parse(f"00-{self.trace_id}-{self.parent_id}-01") is not None)
+            and 0 < self.start_ns <= self.end_ns < 1 << 63
+            and len(texts) <= 66
+            and all(len(text) <= 1024 for text in texts)
+            and all(
+                isinstance(value, bool | int | float | str) for value in self.attributes.values()
+            )
+        )
 
 
 _HEX = frozenset("0123456789abcdef")

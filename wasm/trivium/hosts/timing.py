@@ -45,7 +45,7 @@ class Timing:
                 return await first()
             except TierError:
                 return await then()
-        ahead = asyncio.ensure_future(first())
+        ahead: asyncio.Future[T] = asyncio.ensure_future(first())
         behind: asyncio.Future[T] | None = None
         try:
             await asyncio.wait({ahead}, timeout=after_ms / 1e3)

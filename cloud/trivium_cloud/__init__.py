@@ -1,0 +1,1 @@
+"""The cloud tier: full models, on a GPU where there is one."""

@@ -1,0 +1,64 @@
+"""How does the cloud answer: full models behind an API key?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from litestar import Litestar
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+import trivium
+from trivium.contract import Tier
+from trivium.errors import Unauthenticated
+from trivium.hosts.server import openapi, telemetry, web
+from trivium.hosts.server.access import Keys, bearer
+from trivium.hosts.server.server import Server
+from trivium.trace import Span
+
+from .settings import Settings
+
+
+def create_app(
+    settings: Settings | None = None, emit: Callable[[Span], None] | None = None
+) -> Litestar:
+    """Return the cloud's application; `emit` takes spans in place of the configured export."""
+    settings = settings or Settings.from_env(os.environ)
+    export = None if emit else telemetry.emitter(os.environ)
+    server = Server(
+        Tier.CLOUD,
+        settings.bundles,
+        emit=emit or export,
+        development=settings.development,
+        gpu=True,
+    )
+    keys = Keys(settings.keys)
+
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        if not keys.holds(bearer(connection.headers.get("authorization", ""))):
+            raise Unauthenticated("the API key is not valid")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        watching = asyncio.ensure_future(server.watch()) if settings.development else None
+        try:
+            yield
+        finally:
+            if watching:
+                watching.cancel()
+            server.host.close()
+            if export:
+                export.close()
+
+    return Litestar(
+        [*server.routes(guard, guard), openapi.route()],
+        lifespan=[lifespan],
+        exception_handlers={Exception: web.refuse},
+        openapi_config=openapi.config("Trivium cloud", trivium.__version__),
+        request_max_body_size=web.MOST_BODY,
+        logging_config=None,
+    )

@@ -1,0 +1,33 @@
+"""What can be set on a cloud server?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "TRIVIUM_CLOUD_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Read once, at start.
+
+    `bundles` are the folders that hold bundles, `keys` the API keys that may ask. `development`
+    follows changed bundles, and tells callers the line at which a function failed.
+    """
+
+    bundles: tuple[Path, ...]
+    keys: tuple[str, ...]
+    development: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read `TRIVIUM_CLOUD_*`; lists are separated as PATH is, keys by commas."""
+        return cls(
+            bundles=tuple(
+                Path(each) for each in environ.get(f"{PREFIX}BUNDLES", "models/zoo").split(":")
+            ),
+            keys=tuple(filter(None, environ.get(f"{PREFIX}KEYS", "").split(","))),
+            development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
+        )

@@ -1,0 +1,1 @@
+"""The edge gateway: serves the page, runs small models, and asks the cloud for the rest."""

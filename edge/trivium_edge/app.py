@@ -1,0 +1,166 @@
+"""How does the edge answer: the page and its bundles to browsers, small models to all?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import msgspec
+from litestar import Litestar, Request, Response, get, post
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.response import File
+from litestar.static_files import create_static_files_router
+from msgspec.structs import replace
+
+import trivium
+from trivium.contract import JSON, MSGPACK, Tier, decode
+from trivium.errors import BadInput, Conflict, TooLarge, UnknownFunction
+from trivium.hosts.server import openapi, telemetry, web
+from trivium.hosts.server.access import TOKEN_S, Keys, PageTokens, bearer
+from trivium.hosts.server.server import Server, cors
+from trivium.hosts.server.upstream import HttpUpstream
+from trivium.trace import Span
+
+from . import wheel
+from .settings import Settings
+
+# Threads for onnxruntime in the page need a cross-origin isolated page.
+ISOLATION = {
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+    "cross-origin-resource-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+FOREVER = "public, max-age=31536000, immutable"
+MOST_SPANS = 512
+
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
+
+
+class Listing(msgspec.Struct):
+    """A bundle that pages may load; `digest` is the SHA-256 of its manifest."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class Token(msgspec.Struct):
+    """A page's token, and the seconds it is valid."""
+
+    token: str
+    expires_in: int
+
+
+def create_app(
+    settings: Settings | None = None,
+    emit: Callable[[Span], None] | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Litestar:
+    """Return the gateway; `emit` takes spans, `transport` carries asks to the cloud, in tests."""
+    settings = settings or Settings.from_env(os.environ)
+    export = None if emit else telemetry.emitter(os.environ)
+    emit = emit or export
+    cloud = None
+    if settings.cloud_url:
+        cloud = HttpUpstream(settings.cloud_url, settings.cloud_key, Tier.CLOUD, transport)
+    server = Server(
+        Tier.EDGE,
+        settings.bundles,
+        upstream=cloud,
+        emit=emit,
+        development=settings.development,
+    )
+    keys = Keys(settings.keys)
+    tokens = PageTokens(settings.secret, settings.origins)
+    kernel = wheel.kernel()
+
+    def guard(connection: AnyConnection, _: BaseRouteHandler) -> None:
+        credential = bearer(connection.headers.get("authorization", ""))
+        if not keys.holds(credential):
+            tokens.check(credential, connection.headers.get("origin", ""))
+
+    @post("/v1/token", status_code=200, summary="A short-lived token for a page of our origins")
+    async def token(request: Request[Any, Any, Any]) -> Token:
+        origin = request.headers.get("origin", "")
+        return Token(token=tokens.issue(origin), expires_in=TOKEN_S)
+
+    @get("/v1/bundles", summary="The bundles that pages may load")
+    async def bundles() -> list[Listing]:
+        return [
+            Listing(name=name, version=bundle.manifest.version, digest=bundle.digest)
+            for name, bundle in server.bundles.items()
+        ]
+
+    @get("/bundles/{name:str}/{digest:str}/{file:str}", include_in_schema=False)
+    async def bundle_file(name: str, digest: str, file: str) -> File:
+        bundle = server.bundles.get(name)
+        if bundle is None:
+            raise UnknownFunction(f"no bundle {name!r} is served here")
+        if digest != bundle.digest:
+            raise Conflict(f"{name} is served with digest {bundle.digest}, not {digest[:64]!r}")
+        if file != "manifest.json" and file not in bundle.manifest.files:
+            raise UnknownFunction(f"{name} has no file {file[:100]!r}")
+        return File(
+            bundle.folder / file,
+            filename=file,
+            content_disposition_type="inline",
+            headers={"cache-control": FOREVER},
+        )
+
+    @get("/runtime/kernel.whl", include_in_schema=False, media_type="application/zip")
+    async def kernel_wheel() -> Response[bytes]:
+        return Response(kernel, headers={"cache-control": "no-cache"})
+
+    @post("/v1/spans", status_code=204, guards=[guard], summary="Spans of a page, afterwards")
+    async def spans(request: Request[Any, Any, Any]) -> None:
+        media = request.headers.get("content-type", "").partition(";")[0]
+        if media not in (JSON, MSGPACK):
+            raise BadInput(f"content type {media[:100]!r} is neither {JSON} nor {MSGPACK}")
+        found = decode(await request.body(), list[Span], media)
+        if len(found) > MOST_SPANS:
+            raise TooLarge(f"{len(found)} spans were sent; at most {MOST_SPANS} are allowed")
+        for span in found:
+            if emit is not None and span.plausible():
+                emit(replace(span, service=Tier.PAGE))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        watching = asyncio.ensure_future(server.watch()) if settings.development else None
+        async with cloud or contextlib.nullcontext():
+            yield
+        if watching:
+            watching.cancel()
+        server.host.close()
+        if export:
+            export.close()
+
+    handlers: list[Any] = [
+        *server.routes(guard),
+        token,
+        bundles,
+        bundle_file,
+        kernel_wheel,
+        spans,
+        openapi.route(),
+    ]
+    if settings.page.is_dir():
+        handlers.append(
+            create_static_files_router("/", [settings.page], html_mode=True, name="page")
+        )
+    return Litestar(
+        handlers,
+        lifespan=[lifespan],
+        exception_handlers={Exception: web.refuse},
+        cors_config=cors(settings.origins),
+        response_headers=ISOLATION,
+        openapi_config=openapi.config("Trivium edge", trivium.__version__),
+        request_max_body_size=web.MOST_BODY,
+        logging_config=None,
+    )

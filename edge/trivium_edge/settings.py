@@ -1,0 +1,50 @@
+"""What can be set on an edge gateway?"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PREFIX = "TRIVIUM_EDGE_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Read once, at start.
+
+    `bundles` are the folders that hold bundles, `page` the built page. `cloud_url` and `cloud_key`
+    name the next hop, `keys` the API keys that may ask, `origins` the pages that may. `secret`
+    signs the pages' tokens: set it where several gateways share an address. `development` follows
+    changed bundles, and tells callers the line at which a function failed.
+    """
+
+    bundles: tuple[Path, ...]
+    page: Path
+    cloud_url: str = ""
+    cloud_key: str = ""
+    keys: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    development: bool = False
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read `TRIVIUM_EDGE_*`; lists are separated as PATH is, keys and origins by commas."""
+
+        def words(name: str) -> tuple[str, ...]:
+            return tuple(filter(None, environ.get(PREFIX + name, "").split(",")))
+
+        return cls(
+            bundles=tuple(
+                Path(each) for each in environ.get(f"{PREFIX}BUNDLES", "models/zoo").split(":")
+            ),
+            page=Path(environ.get(f"{PREFIX}PAGE", "wasm/page/dist")),
+            cloud_url=environ.get(f"{PREFIX}CLOUD_URL", ""),
+            cloud_key=environ.get(f"{PREFIX}CLOUD_KEY", ""),
+            keys=words("KEYS"),
+            origins=words("ORIGINS"),
+            development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
+            **({"secret": secret} if (secret := environ.get(f"{PREFIX}SECRET")) else {}),
+        )

@@ -1,0 +1,1 @@
+"""CPython's world: what the edge and the cloud share."""

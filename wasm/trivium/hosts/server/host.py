@@ -1,0 +1,156 @@
+"""What do the edge's and the cloud's engines run on?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import tokenizers
+
+from ...contract import Blob, Tensor, Variant
+from ...errors import BadInput, BundleError, ModelNotReady, TooLarge
+from ...function import Function, Image, Loaded, Text
+from ..timing import Timing
+from . import media
+from .bundles import Bundle
+from .session import OrtSession, open_graph
+
+T = TypeVar("T")
+
+MOST_CHARACTERS = 1 << 20
+CHARACTERS_A_TOKEN = 64
+"""Text above this many characters for each token allowed is refused without counting its tokens."""
+
+
+class Tokens:
+    """The ids and mask of one text, each int64 [1, t]."""
+
+    def __init__(self, encoding: tokenizers.Encoding) -> None:
+        self.ids = _int64(encoding.ids)
+        self.mask = _int64(encoding.attention_mask)
+
+
+class Tokenizer:
+    """Hugging Face's tokenizers over a bundle's `tokenizer.json`."""
+
+    def __init__(self, source: str, most: int | None) -> None:
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(source)
+        except Exception as error:  # tokenizers raises Exception itself
+            raise BundleError(f"tokenizer.json can't be loaded: {error}") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._most = most
+
+    def encode(self, text: str) -> Tokens:
+        """Return the tokens of `text`; raise TooLarge above the variant's `max_tokens`."""
+        most = self._most
+        if most and len(text) > most * CHARACTERS_A_TOKEN:
+            raise TooLarge(
+                f"the text has {len(text)} characters; at most {most} tokens are allowed"
+            )
+        encoding = self._tokenizer.encode(text)
+        if most and len(encoding.ids) > most:
+            raise TooLarge(f"the text has {len(encoding.ids)} tokens; at most {most} are allowed")
+        return Tokens(encoding)
+
+
+class ServerHost(Timing):
+    """Loads sessions on first use, decodes and runs in threads; `gpu` prefers a GPU."""
+
+    def __init__(self, *, gpu: bool = False, log: str = "trivium") -> None:
+        self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="trivium")
+        self._gpu = gpu
+        self._log = logging.getLogger(log)
+        self._bundles: dict[Function, Bundle] = {}
+        self._loading: dict[Function, asyncio.Future[Loaded]] = {}
+
+    def know(self, function: Function, bundle: Bundle) -> None:
+        """Remember where the files of `function` are."""
+        self._bundles[function] = bundle
+
+    def forget(self, function: Function) -> None:
+        """Let the sessions of `function` go once the asks that use them have ended."""
+        self._bundles.pop(function, None)
+        self._loading.pop(function, None)
+
+    async def open(self, function: Function) -> Loaded:
+        """Return the sessions of `function`, loaded once, by the first ask that needs them."""
+        loading = self._loading.get(function)
+        if loading is None:
+            bundle = self._bundles.get(function)
+            if bundle is None:
+                raise ModelNotReady(f"{function.schema.name} is no longer served in this version")
+            loading = asyncio.ensure_future(self.work(lambda: self._load(function, bundle)))
+            self._loading[function] = loading
+        try:
+            return await asyncio.shield(loading)
+        except BundleError:
+            self._loading.pop(function, None)  # the bundle may be mended
+            raise
+
+    def loaded(self, function: Function) -> bool:
+        """Return whether the sessions of `function` are in memory."""
+        loading = self._loading.get(function)
+        return loading is not None and loading.done() and loading.exception() is None
+
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+        """Return the input ready for the function; raise BadInput or TooLarge."""
+        if kind == "text":
+            if not isinstance(value, str):
+                raise BadInput(f"text is given as a string, not as {value.media}")
+            return text(value)
+        if isinstance(value, str):
+            raise BadInput(f"an {kind} is given as media and data, not as a string")
+        bound = variant.settings.get("shrink_above")
+        return Image(await self.work(lambda: media.pixels(value, bound)), value)
+
+    def report(self, error: BaseException, where: str | None) -> None:
+        """Log a function's failure with its traceback."""
+        self._log.error("a function failed at %s", where, exc_info=error)
+
+    async def work(self, call: Callable[[], T]) -> T:
+        """Run `call` in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, call)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, function: Function, bundle: Bundle) -> Loaded:
+        manifest, variant = bundle.manifest, function.variant
+        sessions = {
+            name: OrtSession(
+                [open_graph(graph, bundle.read(graph), self._gpu) for graph in graphs], self.pool
+            )
+            for name, graphs in variant.models.items()
+        }
+        for session in sessions.values():
+            session.warm()
+        labels = bundle.text(manifest.labels).splitlines() if manifest.labels else ()
+        tokenizer = None
+        if manifest.tokenizer:
+            most = variant.settings.get("max_tokens")
+            tokenizer = Tokenizer(bundle.text(manifest.tokenizer), most)
+        return Loaded(sessions, labels, tokenizer, variant.settings)
+
+
+def text(value: str) -> Text:
+    """Return what a person wrote, if it is not empty and not beyond all bounds."""
+    if not value.strip():
+        raise BadInput("the text is empty")
+    if len(value) > MOST_CHARACTERS:
+        raise TooLarge(
+            f"the text has {len(value)} characters; at most {MOST_CHARACTERS} are allowed"
+        )
+    return Text(value)
+
+
+def _int64(values: list[int]) -> Tensor:
+    array = np.array([values], dtype=np.int64)
+    return Tensor(dtype="int64", shape=array.shape, data=array.data)

@@ -1,0 +1,91 @@
+"""How do untrusted bytes become pixels, within limits that hold before anything is decoded?"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageCms, ImageOps, UnidentifiedImageError
+
+from ...contract import Blob, Tensor
+from ...errors import BadInput, TooLarge
+
+IMAGES = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP", "image/gif": "GIF"}
+MOST_BYTES = 32 << 20
+MOST_PIXELS = 50_000_000
+
+# Limits are ours, and stated: Pillow's own warning would only repeat them.
+Pillow.MAX_IMAGE_PIXELS = None
+
+
+def pixels(blob: Blob, shrink_above: int | None = None) -> Tensor:
+    """Return uint8 [height, width, 3]: RGB in sRGB, upright, alpha composed on white.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size while the short side stays at or above
+    `shrink_above` pixels; other pictures are averaged down by the same factor after decoding.
+    """
+    form = IMAGES.get(blob.media)
+    if form is None:
+        raise BadInput(f"media type {blob.media!r} is not one of {', '.join(IMAGES)}")
+    if not blob.data:
+        raise BadInput("the image is empty")
+    if len(blob.data) > MOST_BYTES:
+        raise TooLarge(f"the image has {len(blob.data)} bytes; at most {MOST_BYTES} are allowed")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(blob.data, form, shrink_above)
+    except UnidentifiedImageError as error:
+        raise BadInput(f"the image is not a readable {blob.media}") from error
+    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, IndexError) as error:
+        # Pillow's decoders answer hostile bytes with any of these.
+        raise BadInput(f"the {blob.media} is damaged or truncated: {error}") from error
+
+
+def _decode(data: bytes, form: str, shrink_above: int | None) -> Tensor:
+    with Pillow.open(io.BytesIO(data), formats=[form]) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise TooLarge(
+                f"the image has {width} x {height} pixels; at most {MOST_PIXELS} are allowed"
+            )
+        shrink = _shrink(min(width, height), shrink_above)
+        if shrink > 1:
+            image.draft(None, (-(-width // shrink), -(-height // shrink)))
+        image.load()
+        drawn: Pillow.Image = ImageOps.exif_transpose(image)
+        drawn = _rgb(drawn, image.info.get("icc_profile"))
+        if shrink > 1 and min(drawn.size) > -(-min(width, height) // shrink):
+            drawn = drawn.reduce(shrink)
+        array = np.asarray(drawn)
+    return Tensor(dtype="uint8", shape=array.shape, data=array.data)
+
+
+def _shrink(short: int, above: int | None) -> int:
+    """Return the largest of 1, 2, 4, 8 that leaves the short side at or above the bound."""
+    if above is None:
+        return 1
+    return next((factor for factor in (8, 4, 2) if -(-short // factor) >= above), 1)
+
+
+def _rgb(image: Pillow.Image, profile: bytes | None) -> Pillow.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Pillow.new("RGBA", image.size, "white")
+        return Pillow.alpha_composite(white, image).convert("RGB")
+    if profile and image.mode == "RGB":
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if "sRGB" not in (ImageCms.getProfileDescription(source) or ""):
+                target = ImageCms.createProfile("sRGB")
+                converted = ImageCms.profileToProfile(image, source, target)
+                assert converted is not None
+                return converted
+        except (ImageCms.PyCMSError, OSError):
+            return image  # a broken profile says nothing: the pixels are taken as sRGB
+    if image.mode.startswith("I;16"):
+        # Pillow would clip 16-bit greys at 255.
+        return Pillow.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,78 @@
+"""What does the OpenAPI document say of the endpoint that takes more than one form of body?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.config import OpenAPIConfig
+
+from ...contract import EVENTS, JSON, MSGPACK, Answer, Ask
+from .upstream import Refusal
+from .web import ASK_HEADERS, HEADERS, AnyRequest
+
+PATH = "/openapi.json"
+_INFER = "/v1/infer/{name}"
+_REF = "#/components/schemas/{name}"
+
+
+def config(title: str, version: str) -> OpenAPIConfig:
+    """Return Litestar's configuration; the finished document is at PATH."""
+    return OpenAPIConfig(title=title, version=version, path="/schema")
+
+
+def document(app: Litestar) -> dict[str, Any]:
+    """Return what Litestar found out, with the bodies of the ask that it can't see."""
+    found: dict[str, Any] = app.openapi_schema.to_schema()
+    (ask, answer, refusal), schemas = msgspec.json.schema_components(
+        [Ask, Answer, Refusal], ref_template=_REF
+    )
+    components = found.setdefault("components", {})
+    components["schemas"] = components.get("schemas", {}) | schemas
+    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    infer = found["paths"][_INFER]["post"]
+    infer["requestBody"] = {
+        "required": True,
+        "description": "An Ask; or one input as it is, then the headers and the query say the rest",
+        "content": {
+            JSON: {"schema": ask},
+            MSGPACK: {"schema": ask},
+            "text/plain": {"schema": {"type": "string"}},
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+    infer["parameters"] = [
+        *infer.get("parameters", []),
+        *(
+            {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
+            for name in ASK_HEADERS
+        ),
+    ]
+    infer["responses"] = {
+        "200": {
+            "description": "the answer",
+            "headers": {name: {"schema": {"type": "string"}} for name in HEADERS},
+            "content": {
+                JSON: {"schema": answer},
+                MSGPACK: {"schema": answer},
+                EVENTS: {"schema": {"type": "string"}},
+            },
+        },
+        "default": {
+            "description": "what went wrong, and what is allowed",
+            "content": {JSON: {"schema": refusal}, MSGPACK: {"schema": refusal}},
+        },
+    }
+    return found
+
+
+def route() -> HTTPRouteHandler:
+    """Return the handler that serves the document."""
+
+    @get(PATH, include_in_schema=False)
+    async def openapi(request: AnyRequest) -> Response[dict[str, Any]]:
+        return Response(document(request.app))
+
+    return openapi

@@ -1,0 +1,112 @@
+"""How does onnxruntime run a variant's graphs?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from ...contract import Resident, Tensor
+from ...errors import BundleError, RunFailed
+
+PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+"""In order of preference; what a session really got is read back from it."""
+
+Array = NDArray[Any]
+
+WARM = 8
+"""The size that open dimensions have when a session is warmed."""
+
+_DTYPES = {
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+    "tensor(double)": "float64",
+}
+
+
+def open_graph(name: str, data: bytes, gpu: bool) -> ort.InferenceSession:
+    """Return a session over a graph's bytes; raise BundleError if onnxruntime refuses it."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = min(4, os.cpu_count() or 1)
+    # Several asks run side by side: a thread that spins takes the core another one needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    known = ort.get_available_providers()
+    wanted = [each for each in PROVIDERS if each in known] if gpu else [PROVIDERS[-1]]
+    try:
+        return ort.InferenceSession(data, options, providers=wanted)
+    except Exception as error:  # onnxruntime's own errors share no narrower base
+        raise BundleError(f"onnxruntime can't load {name}: {error}") from error
+
+
+class OrtSession:
+    """Graphs that run in a row, off the event loop: outputs feed the next one's inputs by name."""
+
+    def __init__(self, graphs: Sequence[ort.InferenceSession], pool: Executor) -> None:
+        self.graphs = graphs
+        self._pool = pool
+        self._wanted = [{each.name: each for each in graph.get_inputs()} for graph in graphs]
+
+    @property
+    def providers(self) -> list[str]:
+        """Return what the last graph really runs on, best first."""
+        names: list[str] = self.graphs[-1].get_providers()
+        return names
+
+    def warm(self) -> None:
+        """Run once on zeros, so that the first ask does not pay for lazy initialisation."""
+        zeros = {
+            name: np.zeros(
+                [size if isinstance(size, int) else WARM for size in each.shape],
+                _DTYPES.get(each.type, "float32"),
+            )
+            for name, each in self._wanted[0].items()
+        }
+        # Zeros may not be what the graph can take; then the first ask warms it.
+        with contextlib.suppress(RunFailed):
+            self._run(zeros)
+
+    async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
+        """Return the last graph's outputs by name; raise RunFailed with onnxruntime's message."""
+        arrays: dict[str, Array] = {name: _array(name, feed) for name, feed in feeds.items()}
+        loop = asyncio.get_running_loop()
+        outputs = await loop.run_in_executor(self._pool, self._run, arrays)
+        return {name: _tensor(array) for name, array in outputs.items()}
+
+    def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        given = arrays
+        for graph, wanted in zip(self.graphs, self._wanted, strict=True):
+            missing = [name for name in wanted if name not in arrays]
+            if missing:
+                raise RunFailed(
+                    f"the model takes {', '.join(wanted)}; missing: {', '.join(missing)} "
+                    f"(given: {', '.join(given)})"
+                )
+            names = [each.name for each in graph.get_outputs()]
+            try:
+                values = graph.run(names, {name: arrays[name] for name in wanted})
+            except Exception as error:  # onnxruntime's own errors share no narrower base
+                raise RunFailed(f"the model failed: {error}") from error
+            outputs = dict(zip(names, values, strict=True))
+            arrays = {**arrays, **outputs}
+        return outputs
+
+
+def _array(name: str, feed: Tensor | Resident) -> Array:
+    if isinstance(feed, Resident):
+        raise RunFailed(f"{name} is resident on another tier")
+    return np.frombuffer(feed.data, dtype=feed.dtype).reshape(feed.shape)
+
+
+def _tensor(array: Array) -> Tensor:
+    array = np.ascontiguousarray(array)
+    return Tensor(dtype=array.dtype.name, shape=array.shape, data=array.data)

@@ -1,0 +1,181 @@
+"""How does one server ask the next over HTTP?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+import msgspec
+from msgspec.structs import replace
+
+from ...contract import (
+    FRAMES,
+    JSON,
+    MSGPACK,
+    Answer,
+    Ask,
+    Fault,
+    Frames,
+    Part,
+    Road,
+    decode,
+    encode,
+)
+from ...errors import BadInput, TierUnreachable
+
+POLL_S = 2.0
+"""How often the next hop is asked for its roads."""
+
+PATIENCE_S = 60.0
+"""How long an ask without a budget may take on the way."""
+
+log = logging.getLogger("trivium.upstream")
+
+
+class Refusal(msgspec.Struct):
+    """The body of every error response."""
+
+    error: Fault
+
+
+class HttpUpstream:
+    """The next hop behind a URL, over pooled connections; `name` is what errors call it.
+
+    Use it as a context manager: while it is open it keeps the advertised roads up to date.
+    """
+
+    def __init__(
+        self, url: str, key: str, name: str, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(PATIENCE_S, connect=2.0),
+            limits=httpx.Limits(max_connections=256, max_keepalive_connections=64),
+            transport=transport,
+            trust_env=False,
+        )
+        self._name = name
+        self._roads: dict[str, list[Road]] = {}
+        self._hop_ms = 5.0
+        self._polling: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> HttpUpstream:
+        await self.poll()
+        self._polling = asyncio.create_task(self._keep_polling())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._polling is not None:
+            self._polling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._polling
+        await self._client.aclose()
+
+    def roads(self, function: str) -> Sequence[Road]:
+        """Return the roads behind this hop as last advertised, with the way there added."""
+        hop = self._hop_ms
+        return [
+            replace(road, ms=(road.ms[0] + hop, road.ms[1] + hop, road.ms[2] + 2 * hop))
+            for road in self._roads.get(function, ())
+        ]
+
+    def functions(self) -> Sequence[str]:
+        """Return the names that are advertised."""
+        return list(self._roads)
+
+    async def poll(self) -> None:
+        """Ask for the roads once; if nobody answers, those known are no longer ready."""
+        begun = time.perf_counter()
+        try:
+            response = await self._client.get("/v1/roads", timeout=POLL_S)
+            response.raise_for_status()
+            self._roads = decode(response.content, dict[str, list[Road]], JSON)
+        except (httpx.HTTPError, BadInput) as error:
+            if any(road.ready for roads in self._roads.values() for road in roads):
+                log.warning("the %s does not answer: %s", self._name, type(error).__name__)
+            self._roads = {
+                name: [replace(road, ready=False) for road in roads]
+                for name, roads in self._roads.items()
+            }
+        else:
+            hop = (time.perf_counter() - begun) * 1e3
+            self._hop_ms += (min(hop, 4 * self._hop_ms) - self._hop_ms) / 4
+
+    async def infer(self, ask: Ask) -> Answer:
+        """Ask the next hop.
+
+        Raises:
+            TierUnreachable: it did not answer, or not in a form we know.
+            TriviumError: the error that it answered with.
+        """
+        try:
+            response = await self._client.post(
+                f"/v1/infer/{ask.function}",
+                content=encode(ask),
+                headers=_headers(ask, MSGPACK),
+            )
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+        self._check(response.status_code, response.content)
+        return self._read(response.content)
+
+    async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer]:
+        """Ask the next hop for parts; the last is the answer. Raises what `infer` raises."""
+        frames = Frames()
+        try:
+            async with self._client.stream(
+                "POST",
+                f"/v1/infer/{ask.function}",
+                content=encode(ask),
+                headers=_headers(ask, FRAMES),
+            ) as response:
+                if response.status_code != 200:
+                    self._check(response.status_code, await response.aread())
+                async for data in response.aiter_bytes():
+                    for part in frames.feed(data):
+                        if isinstance(part, Fault):
+                            raise part.error()
+                        yield part
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _check(self, status: int, body: bytes) -> None:
+        if status == 200:
+            return
+        try:
+            refusal = decode(body, Refusal)
+        except BadInput:
+            raise TierUnreachable(
+                f"the {self._name} answered {status} in a form this tier does not know",
+                tier=self._name,
+            ) from None
+        raise refusal.error.error()
+
+    def _read(self, body: bytes) -> Answer:
+        try:
+            return decode(body, Answer)
+        except BadInput as error:
+            raise TierUnreachable(
+                f"the {self._name}'s answer is not understood: {error.message}", tier=self._name
+            ) from error
+
+    def _unreachable(self, error: httpx.HTTPError) -> TierUnreachable:
+        return TierUnreachable(
+            f"the {self._name} tier did not answer ({type(error).__name__})",
+            tier=self._name,
+            retry_after=POLL_S,
+        )
+
+    async def _keep_polling(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            await self.poll()
+
+
+def _headers(ask: Ask, accept: str) -> dict[str, str]:
+    return {"Content-Type": MSGPACK, "Accept": accept, "traceparent": ask.trace}

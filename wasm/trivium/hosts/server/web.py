@@ -1,0 +1,205 @@
+"""How does an HTTP request become an ask, and an answer or error a response?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.response import Stream
+from msgspec.structs import replace
+
+from ...contract import (
+    EVENTS,
+    FRAMES,
+    JSON,
+    MSGPACK,
+    Answer,
+    Ask,
+    Blob,
+    Budget,
+    Fault,
+    Part,
+    Schema,
+    decode,
+    encode,
+    frame,
+)
+from ...errors import ERRORS, BadInput, RunFailed, TriviumError
+from .media import IMAGES
+from .upstream import Refusal
+
+log = logging.getLogger("trivium.web")
+
+AnyRequest = Request[Any, Any, Any]
+
+MOST_BODY = 48 << 20
+"""Bytes of one request: an image at its limit still fits when a JSON body carries it in base64."""
+
+HEADERS = ("trivium-tier", "trivium-plan", "trivium-model", "server-timing", "traceparent")
+"""The response headers that say how an answer came about."""
+
+ASK_HEADERS = (
+    "trivium-ms",
+    "trivium-quality",
+    "trivium-reach",
+    "trivium-tiers",
+    "trivium-version",
+)
+"""The request headers that say of a raw body what an Ask's fields say of themselves."""
+
+_KINDS = {"text": ("text/plain",), "image": tuple(IMAGES)}
+_STATUS_CODES = {404: "unknown_function", 413: "too_large", 401: "unauthenticated"}
+
+
+async def read_ask(request: AnyRequest, name: str, schema: Schema | None) -> Ask:
+    """Return the ask that a request carries, as JSON, MessagePack or the raw body of one input.
+
+    `schema` is that of the function, where this tier knows it: a raw body needs it.
+    """
+    media, _, parameters = request.headers.get("content-type", "").partition(";")
+    media = media.strip().lower()
+    body = await request.body()
+    if media in (JSON, MSGPACK):
+        if not body:
+            raise BadInput(f"the body is empty; it should be an Ask as {media}")
+        ask = decode(body, Ask, media)
+        if ask.function not in ("", name):
+            raise BadInput(f"the body asks for {ask.function!r}, the path for {name!r}")
+    else:
+        ask = _raw(request, media, parameters, body, name, schema)
+    return replace(ask, function=name, trace=ask.trace or request.headers.get("traceparent", ""))
+
+
+def _raw(
+    request: AnyRequest, media: str, parameters: str, body: bytes, name: str, schema: Schema | None
+) -> Ask:
+    inputs = schema.inputs if schema else ()
+    allowed = [*(kind for each in inputs for kind in _KINDS.get(each.kind, ())), JSON, MSGPACK]
+    taker = next((each for each in inputs if media in _KINDS.get(each.kind, ())), None)
+    if taker is None:
+        raise BadInput(
+            f"content type {media[:100]!r} is none that {name} takes: {', '.join(allowed)}"
+        )
+    if not body:
+        raise BadInput(f"the body is empty; it should be the {taker.kind} as {media}")
+    value: str | Blob = Blob(media=media, data=body)
+    if taker.kind == "text":
+        charset = parameters.partition("charset=")[2].strip(' "').lower()
+        if charset not in ("", "utf-8", "utf8", "us-ascii"):
+            raise BadInput(f"charset {charset[:40]!r} is not utf-8")
+        try:
+            value = body.decode()
+        except UnicodeDecodeError as error:
+            raise BadInput(f"the text is not UTF-8: {error.reason} at byte {error.start}") from None
+    given = {
+        each: request.headers[f"trivium-{each}"]
+        for each in ("ms", "quality", "reach")
+        if f"trivium-{each}" in request.headers
+    }
+    tiers = request.headers.get("trivium-tiers", "")
+    try:
+        return msgspec.convert(
+            {
+                "version": request.headers.get("trivium-version", ""),
+                "inputs": {taker.name: value},
+                "options": dict(request.query_params),
+                "budget": msgspec.convert(given, Budget, strict=False),
+                "tiers": [each.strip() for each in tiers.split(",")] if tiers else [],
+            },
+            Ask,
+        )
+    except msgspec.ValidationError as error:
+        raise BadInput(f"the Trivium- headers are not valid: {error}") from error
+
+
+def respond(request: AnyRequest, answer: Answer) -> Response[bytes]:
+    """Return the answer in the form the request accepts."""
+    media = _accepted(request)
+    try:
+        content = encode(answer, media)
+    except (TypeError, OverflowError, ValueError, RecursionError) as error:
+        raise RunFailed(
+            f"{answer.function} returned what can't be sent: {error}", tier=answer.tier
+        ) from error
+    return Response(content, media_type=media, headers=_facts(answer))
+
+
+async def stream(request: AnyRequest, parts: AsyncIterator[Part | Answer | Fault]) -> Response[Any]:
+    """Return the parts as server-sent events or as frames; errors before the first are raised."""
+    accept = request.headers.get("accept", "")
+    first = await anext(parts)
+    shape = frame if FRAMES in accept else _event
+
+    async def body() -> AsyncIterator[bytes]:
+        yield shape(first)
+        async for part in parts:
+            yield shape(part)
+
+    media = FRAMES if FRAMES in accept else EVENTS
+    return Stream(body(), media_type=media, headers={"cache-control": "no-store"})
+
+
+def streaming(request: AnyRequest) -> bool:
+    """Return whether the request wants the answer in parts."""
+    accept = request.headers.get("accept", "")
+    return EVENTS in accept or FRAMES in accept
+
+
+def refuse(request: AnyRequest, error: Exception) -> Response[bytes]:
+    """Return any error as `{"error": Fault}` with its status: one shape everywhere."""
+    headers: dict[str, str] = {}
+    if isinstance(error, TriviumError):
+        status, fault = error.status, Fault.of(error)
+        if error.retry_after is not None:
+            headers["retry-after"] = str(max(1, round(error.retry_after)))
+        if status == 401:
+            headers["www-authenticate"] = "Bearer"
+    elif isinstance(error, HTTPException):
+        status = error.status_code
+        code = _STATUS_CODES.get(status, "bad_ask" if status < 500 else "internal")
+        fault = Fault(code=code, message=_said(request, error))
+        headers.update(error.headers or {})
+    else:
+        log.error("an unforeseen error", exc_info=error)
+        status, fault = 500, Fault(code="internal", message="an internal error; it was logged")
+    media = _accepted(request)
+    body = encode(Refusal(error=fault), media)
+    return Response(body, status_code=status, media_type=media, headers=headers)
+
+
+def _said(request: AnyRequest, error: HTTPException) -> str:
+    if error.status_code == 404:
+        return f"there is nothing at {request.url.path[:200]!r}"
+    if error.status_code == 413:
+        return f"the request is too large; at most {MOST_BODY} bytes are allowed"
+    return error.detail
+
+
+def _accepted(request: AnyRequest) -> str:
+    return MSGPACK if MSGPACK in request.headers.get("accept", "") else JSON
+
+
+def _event(part: Part | Answer | Fault) -> bytes:
+    kind = type(part).__struct_config__.tag
+    return f"event: {kind}\ndata: ".encode() + encode(part, JSON) + b"\n\n"
+
+
+def _facts(answer: Answer) -> Mapping[str, str]:
+    ms = answer.ms
+    return {
+        "trivium-tier": answer.tier,
+        "trivium-plan": answer.plan.reason.encode("ascii", "replace").decode(),
+        "trivium-model": answer.model,
+        "server-timing": (
+            f"decode;dur={ms.decode:.3f}, python;dur={ms.python:.3f}, "
+            f"run;dur={ms.run:.3f}, hop;dur={ms.hop:.3f}"
+        ),
+        "traceparent": answer.trace,
+    }
+
+
+assert set(_STATUS_CODES.values()) <= ERRORS.keys()
