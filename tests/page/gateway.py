@@ -1,0 +1,169 @@
+"""What does a page need of its gateway, at the least? A stand-in for the edge with toy bundles."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import mimetypes
+import threading
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from trivium.contract import FRAMES, JSON, MSGPACK, Ask, Blob, Fault, Manifest, Tier, Variant
+from trivium.contract import decode, encode, frame
+from trivium.engine import Engine
+from trivium.errors import BadInput, TriviumError, Unauthenticated
+from trivium.function import Function, Image, Loaded, Text
+from trivium.hosts.timing import Timing
+
+ROOT = Path(__file__).parents[2]
+DIST = ROOT / "wasm/page/dist"
+
+
+def wheel() -> bytes:
+    """Return the kernel as a wheel."""
+    buffer = io.BytesIO()
+    kernel = ROOT / "wasm/trivium"
+    info = "trivium-0.dist-info"
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out:
+        for path in sorted(kernel.rglob("*.py")):
+            if "server" not in path.parts:
+                out.write(path, Path("trivium") / path.relative_to(kernel))
+        out.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: trivium\nVersion: 0\n")
+        out.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        out.writestr(f"{info}/RECORD", "")
+    return buffer.getvalue()
+
+
+class Bare(Timing):
+    """A host without models."""
+
+    async def open(self, function: Function) -> Loaded:
+        return Loaded({}, settings=function.variant.settings)
+
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+        if kind != "text" or not isinstance(value, str):
+            raise BadInput("this stand-in takes text alone")
+        return Text(value)
+
+    def report(self, error: BaseException, where: str | None) -> None:
+        print(where, error)  # noqa: T201 # shown by pytest if the test fails
+
+
+@dataclass
+class Gateway:
+    """Serves the built page and `bundles`; `seen` has each request's method and path."""
+
+    bundles: dict[str, Mapping[str, bytes]]
+    seen: list[tuple[str, str]] = field(default_factory=list)
+    spans: list[dict[str, object]] = field(default_factory=list)
+    fresh: str = "t1"
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(Tier.EDGE, Bare(), development=True)
+        self.wheel = wheel()
+        for name in self.bundles:
+            self.serve(name, self.bundles[name])
+        gateway = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                gateway.seen.append(("GET", self.path))
+                self.reply(*gateway.get(self.path.partition("?")[0]))
+
+            def do_POST(self) -> None:
+                gateway.seen.append(("POST", self.path))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.reply(*gateway.post(self.path, dict(self.headers), body))
+
+            def reply(self, status: int, media: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", media)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+                self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+                self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def serve(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Serve a bundle, in place of the one of that name."""
+        self.bundles[name] = files
+        manifest = decode(files["manifest.json"], Manifest, JSON)
+        variant = manifest.variant(Tier.EDGE)
+        self.engine.functions.pop(name, None)
+        if variant is not None:
+            source = files["function.py"].decode()
+            self.engine.add(Function(manifest, variant, source, digest(files)))
+
+    def get(self, path: str) -> tuple[int, str, bytes]:
+        if path == "/runtime/kernel.whl":
+            return 200, "application/octet-stream", self.wheel
+        if path == "/v1/bundles":
+            rows = [
+                {
+                    "name": name,
+                    "version": json.loads(files["manifest.json"])["version"],
+                    "digest": digest(files),
+                }
+                for name, files in self.bundles.items()
+            ]
+            return 200, JSON, json.dumps(rows).encode()
+        if path == "/v1/roads":
+            return 200, JSON, encode({n: self.engine.roads(n) for n in self.engine.functions}, JSON)
+        if path.startswith("/bundles/"):
+            name, _, file = path.removeprefix("/bundles/").split("/", 2)
+            return 200, "application/octet-stream", self.bundles[name][file]
+        file = DIST / (path.lstrip("/") or "index.html")
+        if not file.is_file():
+            return 404, "text/plain", b"no such file"
+        media = {".wasm": "application/wasm", ".mjs": "text/javascript"}.get(file.suffix)
+        media = media or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        return 200, media, file.read_bytes()
+
+    def post(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
+        if path == "/v1/token":
+            token = {"token": self.fresh, "expires_in": 60}
+            return 200, JSON, json.dumps(token).encode()
+        accept = headers.get("Accept", JSON)
+        try:
+            if headers.get("Authorization") != f"Bearer {self.fresh}":
+                raise Unauthenticated("the token is missing, wrong or expired")
+            if path == "/v1/spans":
+                self.spans += json.loads(body)
+                return 200, JSON, b"{}"
+            return 200, accept, asyncio.run(self.answer(decode(body, Ask), accept))
+        except TriviumError as error:
+            media = JSON if accept == JSON else MSGPACK
+            return error.status, media, encode({"error": Fault.of(error)}, media)
+
+    async def answer(self, ask: Ask, accept: str) -> bytes:
+        if accept == FRAMES:
+            return b"".join([frame(part) async for part in self.engine.stream(ask)])
+        return encode(await self.engine.infer(ask), accept)
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    return hashlib.sha256(files["manifest.json"]).hexdigest()

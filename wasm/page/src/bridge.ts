@@ -1,0 +1,205 @@
+// How do models and tokenizers run for Python, without their tensors becoming Python lists?
+//
+// The only file that knows ONNX Runtime and tokenizers. Python holds tensors as opaque handles.
+
+import { Tokenizer } from "@huggingface/tokenizers";
+import type * as Ort from "onnxruntime-web/wasm";
+import type { Files } from "./bundles";
+import { TriviumError, text } from "./faults";
+import { heap } from "./heap";
+import { picture, type Pixels } from "./pictures";
+import type { Usage, Variant } from "./wire";
+
+type Feeds = Record<string, Ort.Tensor>;
+
+/** One output as Python reads it: names and numbers, and `data` to copy once. */
+export interface Output {
+  name: string;
+  dtype: string;
+  shape: readonly number[];
+  data: Ort.Tensor["data"];
+}
+
+/** The tokens of one text, as handles of shape [1, count]. */
+export interface Encoded {
+  count: number;
+  ids: Ort.Tensor;
+  mask: Ort.Tensor;
+}
+
+export class Bridge {
+  /** Milliseconds spent here, for the measurement of what Python and crossing cost on top. */
+  readonly spent = { run: 0, tokens: 0, decode: 0 };
+  readonly threads: number;
+  private readonly ort: typeof Ort;
+  private last: Promise<unknown> = Promise.resolve();
+
+  private constructor(ort: typeof Ort, threads: number) {
+    this.ort = ort;
+    this.threads = threads;
+  }
+
+  /** Loads ONNX Runtime from `base`, our own origin. */
+  static async load(base: URL): Promise<Bridge> {
+    const folder = new URL("runtime/onnxruntime-web/", base).href;
+    const module = `${folder}ort.wasm.min.mjs`;
+    const ort = (await import(/* @vite-ignore */ module)) as typeof Ort;
+    // Two threads gain at most 1.7x, and lose where there is no core to spare.
+    const threads = globalThis.crossOriginIsolated && navigator.hardwareConcurrency >= 4 ? 2 : 1;
+    ort.env.wasm.wasmPaths = folder;
+    ort.env.wasm.numThreads = threads;
+    ort.env.logLevel = "error";
+    return new Bridge(ort, threads);
+  }
+
+  /** Makes a variant's sessions, each a row of graphs; outputs feed the next one's inputs. */
+  async sessions(variant: Variant, files: Files): Promise<Record<string, Session>> {
+    const graphs = new Map<string, Promise<Ort.InferenceSession>>();
+    const graph = (file: string): Promise<Ort.InferenceSession> => {
+      const known = graphs.get(file) ?? this.chained(() => this.create(file, files));
+      graphs.set(file, known);
+      return known;
+    };
+    const made: Record<string, Session> = {};
+    for (const [name, row] of Object.entries(variant.models)) {
+      made[name] = new Session(this, await Promise.all(row.map(graph)));
+    }
+    return made;
+  }
+
+  /** Reads a `tokenizer.json`. */
+  tokens(file: Uint8Array): Tokens {
+    return new Tokens(this, new Tokenizer(JSON.parse(new TextDecoder().decode(file)) as object, {}));
+  }
+
+  /** Makes a handle of a tensor that Python built. */
+  tensor(dtype: string, shape: readonly number[], data: Uint8Array): Ort.Tensor {
+    const { buffer } = data.slice();
+    switch (dtype) {
+      case "float32":
+        return new this.ort.Tensor(dtype, new Float32Array(buffer), shape);
+      case "float64":
+        return new this.ort.Tensor(dtype, new Float64Array(buffer), shape);
+      case "int64":
+        return new this.ort.Tensor(dtype, new BigInt64Array(buffer), shape);
+      case "int32":
+        return new this.ort.Tensor(dtype, new Int32Array(buffer), shape);
+      case "int8":
+        return new this.ort.Tensor(dtype, new Int8Array(buffer), shape);
+      case "uint8":
+      case "bool":
+        return new this.ort.Tensor(dtype, new Uint8Array(buffer), shape);
+      default:
+        throw new TriviumError("bad_input", `a tensor of ${dtype} can't be fed to a model here`);
+    }
+  }
+
+  integers(values: readonly number[]): Ort.Tensor {
+    return new this.ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+  }
+
+  /** Decodes an image to a handle: uint8 [height, width, 3], upright, RGB, alpha on white. */
+  async picture(data: Uint8Array<ArrayBuffer>, media: string, bound: number): Promise<Ort.Tensor> {
+    const begun = performance.now();
+    try {
+      const { rgb, height, width }: Pixels = await picture(data, media, bound);
+      return new this.ort.Tensor("uint8", rgb, [height, width, 3]);
+    } finally {
+      this.spent.decode += performance.now() - begun;
+    }
+  }
+
+  usage(): Pick<Usage, "wasm" | "run" | "tokens" | "decode"> {
+    return { wasm: heap(), ...this.spent };
+  }
+
+  /** Does `job` after all that came before: ONNX Runtime neither creates nor runs two at once. */
+  chained<T>(job: () => Promise<T>): Promise<T> {
+    const mine = this.last.then(job);
+    this.last = mine.catch(() => undefined);
+    return mine;
+  }
+
+  private async create(file: string, files: Files): Promise<Ort.InferenceSession> {
+    const data = files.get(file);
+    if (!data) throw new TriviumError("bad_bundle", `the graph ${file} is missing`);
+    try {
+      return await this.ort.InferenceSession.create(data, { executionProviders: ["wasm"] });
+    } catch (error) {
+      throw new TriviumError("bad_bundle", `the graph ${file} can't be loaded: ${text(error)}`);
+    }
+  }
+}
+
+/** One of a variant's models: graphs that run in a row. */
+export class Session {
+  private readonly bridge: Bridge;
+  private readonly graphs: readonly Ort.InferenceSession[];
+
+  constructor(bridge: Bridge, graphs: readonly Ort.InferenceSession[]) {
+    this.bridge = bridge;
+    this.graphs = graphs;
+  }
+
+  /** Runs the row on name, tensor, name, tensor …; tensors between graphs stay here. */
+  run(...pairs: (string | Ort.Tensor)[]): Promise<Output[]> {
+    const known: Feeds = {};
+    for (let i = 0; i < pairs.length; i += 2) {
+      known[pairs[i] as string] = pairs[i + 1] as Ort.Tensor;
+    }
+    return this.bridge.chained(() => this.row(known));
+  }
+
+  async release(): Promise<void> {
+    await this.bridge.chained(async () => {
+      for (const graph of this.graphs) await graph.release();
+    });
+  }
+
+  private async row(known: Feeds): Promise<Output[]> {
+    const begun = performance.now();
+    let outputs: Feeds = {};
+    for (const graph of this.graphs) {
+      const feeds: Feeds = {};
+      for (const name of graph.inputNames) {
+        const feed = outputs[name] ?? known[name];
+        if (!feed) {
+          const given = Object.keys({ ...known, ...outputs }).join(", ");
+          throw new Error(`the model's input ${name} is missing; given: ${given}`);
+        }
+        feeds[name] = feed;
+      }
+      outputs = (await graph.run(feeds)) as Feeds;
+    }
+    this.bridge.spent.run += performance.now() - begun;
+    return Object.entries(outputs).map(([name, { type, dims, data }]) => ({
+      name,
+      dtype: type,
+      shape: dims,
+      data,
+    }));
+  }
+}
+
+/** A tokenizer, as its `tokenizer.json` describes it. */
+export class Tokens {
+  private readonly bridge: Bridge;
+  private readonly tokenizer: Tokenizer;
+
+  constructor(bridge: Bridge, tokenizer: Tokenizer) {
+    this.bridge = bridge;
+    this.tokenizer = tokenizer;
+  }
+
+  encode(line: string): Encoded {
+    const begun = performance.now();
+    const { ids, attention_mask: mask } = this.tokenizer.encode(line);
+    const made = {
+      count: ids.length,
+      ids: this.bridge.integers(ids),
+      mask: this.bridge.integers(mask),
+    };
+    this.bridge.spent.tokens += performance.now() - begun;
+    return made;
+  }
+}

@@ -1,0 +1,217 @@
+// How does a page ask? The public API; it only passes messages, so the main thread never blocks.
+
+import { TriviumError } from "./faults";
+import type {
+  Answer,
+  Ask,
+  Budget,
+  Bytes,
+  Fault,
+  FromWorker,
+  InputValue,
+  Json,
+  Listed,
+  Part,
+  State,
+  Tier,
+  ToWorker,
+  Usage,
+} from "./wire";
+
+export { TriviumError } from "./faults";
+export type { Answer, Budget, Bytes, InputValue, Listed, Part, State, Tier, Usage } from "./wire";
+
+export interface Settings {
+  /** Settings of the function, by name. */
+  options?: Record<string, Json>;
+  budget?: Budget;
+  /** The only tiers that may answer, best first; without it the router decides. */
+  tiers?: Tier[];
+  /** The version of the bundle to insist on. */
+  version?: string;
+  /** A W3C `traceparent` to go under. */
+  trace?: string;
+  signal?: AbortSignal;
+}
+
+type Said = Answer | Part | Fault;
+
+/** A page's connection to its gateway, and to the page tier in its worker. */
+export class Trivium extends EventTarget {
+  /** Settles when the page tier can run functions; rejects if it can't start. */
+  readonly ready: Promise<void>;
+  private readonly worker: Worker;
+  private readonly listeners = new Map<number, (message: FromWorker) => void>();
+  private count = 0;
+  private latest: State = {
+    phase: "starting",
+    detail: "",
+    progress: 0,
+    isolated: globalThis.crossOriginIsolated,
+    threads: 1,
+    functions: {},
+  };
+
+  private constructor(base: URL) {
+    super();
+    this.worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
+    this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
+    this.worker.onerror = (event) => this.broke(event.message);
+    this.worker.postMessage({ kind: "connect", base: base.href });
+    this.ready = new Promise((resolve, reject) => {
+      this.addEventListener("state", () => {
+        if (this.latest.phase === "ready") resolve();
+        if (this.latest.phase === "failed") {
+          reject(new TriviumError("model_not_ready", this.latest.detail, { tier: "page" }));
+        }
+      });
+    });
+    this.ready.catch(() => undefined);
+  }
+
+  /** Connects to the gateway that served this page, or to `base`; returns at once. */
+  static async connect({ base }: { base?: URL | string } = {}): Promise<Trivium> {
+    return new Trivium(new URL(base ?? "./", document.baseURI));
+  }
+
+  /** How far the page tier is; a `state` event tells of each change. */
+  get state(): State {
+    return this.latest;
+  }
+
+  /** Asks `name` and returns its answer; throws a TriviumError. */
+  async infer<T = unknown>(
+    name: string,
+    inputs: Record<string, InputValue>,
+    settings: Settings = {},
+  ): Promise<Answer<T>> {
+    for await (const said of this.ask(name, inputs, settings, false)) {
+      if (said.type === "answer") return said as Answer<T>;
+    }
+    throw new TriviumError("internal", "no answer came");
+  }
+
+  /** Asks `name` and yields the parts of its answer as they come; the last is the answer. */
+  stream<T = unknown>(
+    name: string,
+    inputs: Record<string, InputValue>,
+    settings: Settings = {},
+  ): AsyncIterable<Part<T> | Answer<T[]>> {
+    return this.ask(name, inputs, settings, true) as AsyncIterable<Part<T> | Answer<T[]>>;
+  }
+
+  /** Lists what the gateway serves, with what each function takes and where it runs. */
+  async functions(): Promise<Listed[]> {
+    const message = await this.query("functions");
+    return message.kind === "functions" ? message.functions : [];
+  }
+
+  /** Tells what the page tier has used so far: memory, time in models, time around them. */
+  async usage(): Promise<Usage> {
+    const message = await this.query("usage");
+    if (message.kind !== "usage") throw new TriviumError("internal", "no usage was told");
+    return message.usage;
+  }
+
+  /** Returns the bytes of WebAssembly memory that models hold; it never shrinks. */
+  async memory(): Promise<number> {
+    return (await this.usage()).wasm;
+  }
+
+  /** Ends the worker; asks under way never settle. */
+  close(): void {
+    this.worker.terminate();
+  }
+
+  private async *ask(
+    name: string,
+    inputs: Record<string, InputValue>,
+    settings: Settings,
+    stream: boolean,
+  ): AsyncGenerator<Part | Answer> {
+    const { signal } = settings;
+    signal?.throwIfAborted();
+    const id = ++this.count;
+    const heard: Said[] = [];
+    let wake = (): void => undefined;
+    this.listeners.set(id, (message) => {
+      if (message.kind === "said") heard.push(JSON.parse(message.json) as Said);
+      wake();
+    });
+    const abort = (): void => wake();
+    signal?.addEventListener("abort", abort);
+    let done = false;
+    try {
+      this.send({ kind: "ask", id, stream, ...form(name, inputs, settings) });
+      for (;;) {
+        const said = heard.shift();
+        if (said === undefined) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+            if (signal?.aborted) resolve();
+          });
+          signal?.throwIfAborted();
+          continue;
+        }
+        done = said.type !== "part";
+        if (said.type === "fault") throw TriviumError.from(said);
+        yield said;
+        if (done) return;
+      }
+    } finally {
+      if (!done) this.send({ kind: "cancel", id });
+      signal?.removeEventListener("abort", abort);
+      this.listeners.delete(id);
+    }
+  }
+
+  private query(kind: "functions" | "usage"): Promise<FromWorker> {
+    const id = ++this.count;
+    return new Promise((resolve, reject) => {
+      this.listeners.set(id, (message) => {
+        this.listeners.delete(id);
+        if (message.kind !== "said") resolve(message);
+        else reject(TriviumError.from(JSON.parse(message.json) as Fault));
+      });
+      this.send({ kind, id });
+    });
+  }
+
+  private send(message: ToWorker): void {
+    this.worker.postMessage(message);
+  }
+
+  private hear(message: FromWorker): void {
+    if (message.kind === "state") {
+      this.latest = message.state;
+      this.dispatchEvent(new Event("state"));
+    } else {
+      this.listeners.get(message.id)?.(message);
+    }
+  }
+
+  /** The worker itself could not be loaded. */
+  private broke(message: string): void {
+    this.latest = { ...this.latest, phase: "failed", detail: message || "the worker did not load" };
+    this.dispatchEvent(new Event("state"));
+    const fault = new TriviumError("model_not_ready", this.latest.detail, { tier: "page" }).fault;
+    for (const [id, listener] of this.listeners) {
+      listener({ kind: "said", id, json: JSON.stringify(fault) });
+    }
+  }
+}
+
+/** Puts what the caller gave into the form that the worker takes. */
+function form(
+  name: string,
+  inputs: Record<string, InputValue>,
+  { options = {}, budget = {}, tiers = [], version = "", trace = "" }: Settings,
+): { ask: Ask; blobs: Record<string, Blob | Bytes> } {
+  const texts: Record<string, string> = {};
+  const blobs: Record<string, Blob | Bytes> = {};
+  for (const [key, value] of Object.entries(inputs)) {
+    if (typeof value === "string") texts[key] = value;
+    else blobs[key] = value;
+  }
+  return { ask: { function: name, version, inputs: texts, options, budget, tiers, trace }, blobs };
+}

@@ -1,0 +1,68 @@
+// How does Python start in the worker, with the kernel that the gateway itself runs?
+
+import type { PyodideAPI } from "pyodide";
+import type { Bridge, Session, Tokens } from "./bridge";
+import type { Gateway } from "./gateway";
+
+/** `Page` of the kernel's `hosts/browser.py`. */
+export interface Page {
+  start(): Promise<void>;
+  add(
+    manifest: string,
+    source: string,
+    digest: string,
+    labels: string,
+    tokens: Tokens | null,
+    models: Map<string, Session>,
+  ): void;
+  remove(name: string, version: string): Promise<void>;
+  ask(
+    id: number,
+    json: string,
+    blobs: [name: string, media: string, data: Uint8Array][],
+    stream: boolean,
+    say: (json: string) => void,
+  ): void;
+  cancel(id: number): void;
+}
+
+interface Browser {
+  boot(
+    bridge: Bridge,
+    gateway: Gateway,
+    emit: (span: string) => void,
+    resync: () => Promise<void>,
+  ): Page;
+}
+
+/** Starts Pyodide and unpacks msgspec and the kernel into it. */
+export async function start(base: URL): Promise<PyodideAPI> {
+  const indexURL = new URL("runtime/pyodide/", base).href;
+  const module = `${indexURL}pyodide.mjs`;
+  const wheel = async (name: string): Promise<ArrayBuffer> => {
+    const response = await fetch(new URL(`runtime/${name}`, base));
+    if (!response.ok) throw new Error(`the edge answered ${response.status} to runtime/${name}`);
+    return response.arrayBuffer();
+  };
+  const [{ loadPyodide }, msgspec, kernel] = await Promise.all([
+    import(/* @vite-ignore */ module) as Promise<typeof import("pyodide")>,
+    wheel("msgspec.whl"),
+    wheel("kernel.whl"),
+  ]);
+  const pyodide = await loadPyodide({ indexURL });
+  pyodide.unpackArchive(msgspec, "wheel");
+  pyodide.unpackArchive(kernel, "wheel");
+  return pyodide;
+}
+
+/** Makes the page's engine. */
+export function boot(
+  pyodide: PyodideAPI,
+  bridge: Bridge,
+  gateway: Gateway,
+  emit: (span: string) => void,
+  resync: () => Promise<void>,
+): Page {
+  const browser = pyodide.pyimport("trivium.hosts.browser") as Browser;
+  return browser.boot(bridge, gateway, emit, resync);
+}

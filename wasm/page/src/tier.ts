@@ -1,0 +1,179 @@
+// How does the page tier come up, and how does it stay in step with the gateway's bundles?
+
+import type { PyodideAPI } from "pyodide";
+import { Bridge } from "./bridge";
+import { type Checked, SOURCE, files, manifest, needed } from "./bundles";
+import { TriviumError, text } from "./faults";
+import type { Gateway } from "./gateway";
+import { type Page, boot, start } from "./python";
+import type { Spans } from "./spans";
+import type { Listed, Readiness, Road, State, Usage } from "./wire";
+
+/** How old the gateway's list of bundles may be before an ask makes us look again. */
+const SYNC_MS = 3_000;
+
+interface Held {
+  checked: Checked;
+  readiness: Readiness;
+  /** Settles when the function is ready here, or rejects with why it never will be. */
+  ready: Promise<void>;
+}
+
+export class PageTier {
+  /** Python's side, once it runs. */
+  page: Page | null = null;
+  /** Settles when Python runs, or rejects with why it can't. */
+  readonly started: Promise<Page>;
+  private readonly gateway: Gateway;
+  private readonly spans: Spans;
+  private readonly tell: (state: State) => void;
+  private readonly bridge: Promise<Bridge>;
+  private readonly held = new Map<string, Held>();
+  private readonly bytes = { come: 0, expected: 0 };
+  private readonly state: State;
+  private syncing: Promise<void> | null = null;
+  private synced = 0;
+
+  constructor(gateway: Gateway, spans: Spans, tell: (state: State) => void) {
+    this.gateway = gateway;
+    this.spans = spans;
+    this.tell = tell;
+    this.state = {
+      phase: "starting",
+      detail: "starting Python and ONNX Runtime",
+      progress: 0,
+      isolated: globalThis.crossOriginIsolated,
+      threads: 1,
+      functions: {},
+    };
+    this.bridge = Bridge.load(gateway.base);
+    this.started = this.start(start(gateway.base));
+    this.started.catch((error: unknown) => this.say("failed", text(error)));
+    void this.sync().catch(() => undefined);
+  }
+
+  /** Waits until `name` can run here; rejects if it can't, and why. */
+  async ready(name: string): Promise<void> {
+    try {
+      await Promise.all([this.started, this.held.has(name) ? null : this.sync()]);
+    } catch (error) {
+      throw error instanceof TriviumError && error.code !== "tier_unreachable"
+        ? error
+        : new TriviumError("model_not_ready", `the page tier could not start: ${text(error)}`, {
+            tier: "page",
+          });
+    }
+    await this.held.get(name)?.ready;
+  }
+
+  /** Looks again, in the background, for changed bundles if the last look is old. */
+  look(): void {
+    if (performance.now() - this.synced > SYNC_MS) void this.sync().catch(() => undefined);
+  }
+
+  /** Loads every bundle that is new or changed. */
+  sync(): Promise<void> {
+    this.syncing ??= this.resync().finally(() => {
+      this.syncing = null;
+      this.synced = performance.now();
+    });
+    return this.syncing;
+  }
+
+  async functions(): Promise<Listed[]> {
+    if (!this.held.size) await this.sync();
+    const { roads } = await this.gateway
+      .roads()
+      .catch(() => ({ roads: {} as Record<string, Road[]> }));
+    return [...this.held.values()].map(({ checked, readiness }) => {
+      const { name, version, function: schema } = checked.manifest;
+      const here = checked.variant ? (["page"] as const) : [];
+      const tiers = [...here, ...(roads[name] ?? []).map((road) => road.tier)];
+      return { name, version, schema, tiers, page: readiness };
+    });
+  }
+
+  async usage(): Promise<Pick<Usage, "wasm" | "run" | "tokens" | "decode">> {
+    return (await this.bridge).usage();
+  }
+
+  private async start(starting: Promise<PyodideAPI>): Promise<Page> {
+    const [pyodide, bridge] = await Promise.all([starting, this.bridge]);
+    const page = boot(pyodide, bridge, this.gateway, this.spans.emit, () => this.sync());
+    await page.start();
+    this.state.threads = bridge.threads;
+    this.page = page;
+    this.say("ready", "");
+    return page;
+  }
+
+  private async resync(): Promise<void> {
+    const bundles = await this.gateway.bundles();
+    const changed = bundles.filter(
+      ({ name, digest }) => this.held.get(name)?.checked.bundle.digest !== digest,
+    );
+    const loads = changed.map(async (bundle) => {
+      const before = this.held.get(bundle.name);
+      const checked = await manifest(this.gateway, bundle);
+      const readiness: Readiness = { state: "loading", why: "" };
+      const ready = this.load(checked, readiness, before);
+      ready.catch(() => undefined);
+      this.held.set(bundle.name, { checked, readiness, ready });
+      // A later version takes over when it is ready; until then the one before answers.
+      if (before) await ready;
+    });
+    for (const each of await Promise.allSettled(loads)) {
+      if (each.status === "rejected") throw each.reason;
+    }
+  }
+
+  private async load(checked: Checked, readiness: Readiness, before?: Held): Promise<void> {
+    const { manifest, bundle, variant } = checked;
+    const settle = (state: Readiness["state"], why: string): void => {
+      Object.assign(readiness, { state, why });
+      this.state.functions[bundle.name] = { ...readiness };
+      this.say(this.state.phase, this.state.detail);
+    };
+    settle("loading", "");
+    if (!variant) {
+      settle("elsewhere", "it has no variant for the page");
+      return;
+    }
+    try {
+      for (const name of needed(checked)) this.bytes.expected += manifest.files[name]?.size ?? 0;
+      const [bridge, found] = await Promise.all([
+        this.bridge,
+        files(this.gateway, checked, (size) => {
+          this.bytes.come += size;
+          this.say(this.state.phase, this.state.detail);
+        }),
+      ]);
+      const models = await bridge.sessions(variant, found);
+      const decoded = (name: string | null): string =>
+        name === null ? "" : new TextDecoder().decode(found.get(name));
+      const tokens = manifest.tokenizer && found.get(manifest.tokenizer);
+      const page = await this.started;
+      page.add(
+        checked.text,
+        decoded(SOURCE),
+        bundle.digest,
+        decoded(manifest.labels),
+        tokens ? bridge.tokens(tokens) : null,
+        new Map(Object.entries(models)),
+      );
+      settle("ready", "");
+      const old = before?.checked.manifest.version;
+      if (old !== undefined && old !== manifest.version) await page.remove(bundle.name, old);
+    } catch (error) {
+      settle("failed", text(error));
+      throw error;
+    }
+  }
+
+  private say(phase: State["phase"], detail: string): void {
+    const { come, expected } = this.bytes;
+    const progress = expected ? Math.min(1, come / expected) : 0;
+    Object.assign(this.state, { phase, detail, progress });
+    this.tell(structuredClone(this.state));
+  }
+}

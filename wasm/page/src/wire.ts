@@ -1,0 +1,175 @@
+// What crosses between page, worker and gateway?
+//
+// Names are those of the kernel's contract, as they stand in JSON.
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+
+export type Tier = "page" | "edge" | "cloud";
+
+/** Bytes and their media type. */
+export interface Bytes {
+  media: string;
+  data: Uint8Array<ArrayBuffer>;
+}
+
+/** What a caller may give as one input. */
+export type InputValue = string | Blob | Bytes;
+
+/** What an ask may use: milliseconds, least quality relative to full, farthest tier. */
+export interface Budget {
+  ms?: number;
+  quality?: number;
+  reach?: Tier;
+}
+
+/** One request, without its binary inputs. */
+export interface Ask {
+  function: string;
+  version: string;
+  inputs: Record<string, string>;
+  options: Record<string, Json>;
+  budget: Budget;
+  tiers: Tier[];
+  trace: string;
+}
+
+export interface Road {
+  tier: Tier;
+  version: string;
+  model: string;
+  quality: number;
+  ms: [number, number, number];
+  ready: boolean;
+}
+
+export interface Plan {
+  tiers: Tier[];
+  reason: string;
+  hedge_ms: number | null;
+  roads: Road[];
+}
+
+/** Where the milliseconds of an answer went. */
+export interface Times {
+  decode: number;
+  python: number;
+  run: number;
+  hop: number;
+}
+
+export interface Answer<T = unknown> {
+  type: "answer";
+  function: string;
+  version: string;
+  output: T;
+  tier: Tier;
+  model: string;
+  plan: Plan;
+  ms: Times;
+  trace: string;
+}
+
+export interface Part<T = unknown> {
+  type: "part";
+  output: T;
+}
+
+/** An error on its way from another tier. */
+export interface Fault {
+  type: "fault";
+  code: string;
+  message: string;
+  tier: string | null;
+  where: string | null;
+  retry_after: number | null;
+}
+
+export interface Input {
+  name: string;
+  kind: string;
+}
+
+export interface Option {
+  name: string;
+  schema: { [key: string]: Json };
+  required: boolean;
+  default: Json;
+}
+
+export interface Schema {
+  name: string;
+  entry: string;
+  doc: string;
+  inputs: Input[];
+  options: Option[];
+  streams: boolean;
+}
+
+export interface Variant {
+  tier: Tier;
+  model: string;
+  models: Record<string, string[]>;
+  settings: Record<string, Json>;
+  quality: number;
+}
+
+export interface Manifest {
+  name: string;
+  version: string;
+  function: Schema;
+  variants: Variant[];
+  labels: string | null;
+  tokenizer: string | null;
+  files: Record<string, { sha256: string; size: number }>;
+}
+
+/** How far one function is in this page. */
+export interface Readiness {
+  state: "loading" | "ready" | "elsewhere" | "failed";
+  why: string;
+}
+
+/** How far the page tier is. */
+export interface State {
+  phase: "starting" | "ready" | "failed";
+  detail: string;
+  /** 0 to 1, by bytes. */
+  progress: number;
+  isolated: boolean;
+  threads: number;
+  functions: Record<string, Readiness>;
+}
+
+/** A function that the gateway serves, and where it runs. */
+export interface Listed {
+  name: string;
+  version: string;
+  schema: Schema;
+  tiers: Tier[];
+  page: Readiness;
+}
+
+/** What the page tier has used since it started; times are milliseconds, sizes bytes. */
+export interface Usage {
+  /** WebAssembly memory of ONNX Runtime: all of its instances. */
+  wasm: number;
+  /** Answers given here, and the time from the worker's call of Python until it answered. */
+  answers: number;
+  total: number;
+  /** Of that: time in ONNX Runtime, in tokenizers and in decoders. */
+  run: number;
+  tokens: number;
+  decode: number;
+}
+
+export type ToWorker =
+  | { kind: "ask"; id: number; ask: Ask; blobs: Record<string, Blob | Bytes>; stream: boolean }
+  | { kind: "cancel"; id: number }
+  | { kind: "functions"; id: number }
+  | { kind: "usage"; id: number };
+
+export type FromWorker =
+  | { kind: "said"; id: number; json: string }
+  | { kind: "state"; state: State }
+  | { kind: "functions"; id: number; functions: Listed[] }
+  | { kind: "usage"; id: number; usage: Usage };

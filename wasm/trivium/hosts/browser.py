@@ -1,0 +1,462 @@
+"""How does the page run models, decode inputs and ask the edge, all through JavaScript?
+
+The only file of the kernel that meets the page: `bridge` and `gateway` are the objects of
+`wasm/page` by these names, described here by protocols, and JavaScript's errors become ours here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from js import console
+from msgspec.structs import replace
+from pyodide.ffi import JsException, to_js
+
+from ..contract import (
+    FRAMES,
+    JSON,
+    MSGPACK,
+    Answer,
+    Ask,
+    Blob,
+    Fault,
+    Frames,
+    Manifest,
+    Noun,
+    Part,
+    Resident,
+    Road,
+    Tensor,
+    Tier,
+    Variant,
+    decode,
+    encode,
+)
+from ..engine import Engine
+from ..errors import (
+    ERRORS,
+    BadInput,
+    BundleError,
+    Conflict,
+    RunFailed,
+    TierError,
+    TooLarge,
+    TriviumError,
+)
+from ..function import Function, Image, Loaded, Text
+from ..trace import Span, Tracer
+from .timing import Timing
+
+ROADS_MS = 3_000.0
+"""How old the edge's advertised roads may be before they are fetched again."""
+
+
+class Buffer(Protocol):
+    """A JavaScript typed array."""
+
+    def __len__(self) -> int: ...
+    def to_bytes(self) -> bytes: ...
+
+
+class Output(Protocol):
+    """One output of a model."""
+
+    name: str
+    dtype: str
+    shape: Sequence[int]
+    data: Buffer
+
+
+class Graphs(Protocol):
+    """Graphs that run in a row."""
+
+    def run(self, *pairs: object) -> Awaitable[Sequence[Output]]: ...
+
+
+class Line(Protocol):
+    """The tokens of one text; `ids` and `mask` are handles."""
+
+    count: int
+    ids: object
+    mask: object
+
+
+class Lines(Protocol):
+    """A tokenizer."""
+
+    def encode(self, text: str) -> Line: ...
+
+
+class Picture(Protocol):
+    """A handle of decoded pixels."""
+
+    dims: Sequence[int]
+
+
+class Bridge(Protocol):
+    """What runs models and decodes inputs: `bridge.ts`."""
+
+    def tensor(self, dtype: str, shape: object, data: object) -> object: ...
+    def picture(self, data: object, media: str, bound: float) -> Awaitable[Picture]: ...
+
+
+class Reply(Protocol):
+    """A `Response` of the page's fetch."""
+
+    status: int
+    body: Any
+
+    def bytes(self) -> Awaitable[Buffer]: ...
+
+
+class Call(Protocol):
+    """A request under way."""
+
+    reply: Awaitable[Reply]
+
+    def abort(self) -> None: ...
+
+
+class Advert(Protocol):
+    """The roads as the edge tells them, and the milliseconds to get there."""
+
+    json: str
+    hop: float
+
+
+class Gateway(Protocol):
+    """What speaks with the edge: `gateway.ts`."""
+
+    def ask(self, name: str, body: object, accept: str, trace: str) -> Call: ...
+    def roads(self) -> Awaitable[Advert]: ...
+
+
+class Failure(Noun, frozen=True, kw_only=True):
+    """The body of a reply that is no answer."""
+
+    error: Fault
+
+
+def translated(error: JsException) -> TriviumError:
+    """Return our error for one of JavaScript's; ours carry their code through."""
+    kind = ERRORS.get(str(getattr(error, "code", "")), RunFailed)
+    return kind(str(error.message))
+
+
+class Session:
+    """A model in ONNX Runtime for the web."""
+
+    def __init__(self, bridge: Bridge, graphs: Graphs) -> None:
+        self._bridge = bridge
+        self._graphs = graphs
+
+    async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
+        """Run the model; residents stay on the other side, outputs come over in one copy."""
+        pairs: list[object] = []
+        for name, feed in feeds.items():
+            pairs += (name, feed.handle if isinstance(feed, Resident) else self._handle(feed))
+        try:
+            outputs = await self._graphs.run(*pairs)
+        except JsException as error:
+            raise translated(error) from error
+        return {
+            each.name: Tensor(dtype=each.dtype, shape=tuple(each.shape), data=each.data.to_bytes())
+            for each in outputs
+        }
+
+    def _handle(self, tensor: Tensor) -> object:
+        view = memoryview(tensor.data).cast("B")
+        return self._bridge.tensor(tensor.dtype, to_js(tensor.shape), to_js(view))
+
+
+class Encoded:
+    """The tokens of one text, held in JavaScript."""
+
+    __slots__ = ("ids", "mask")
+
+    def __init__(self, line: Line) -> None:
+        shape = (1, line.count)
+        self.ids = Resident("int64", shape, line.ids)
+        self.mask = Resident("int64", shape, line.mask)
+
+
+class Tokenizer:
+    """The tokenizer of a bundle, with the variant's limit."""
+
+    def __init__(self, lines: Lines, most: int | None) -> None:
+        self._lines = lines
+        self._most = most
+
+    def encode(self, text: str) -> Encoded:
+        """Return the tokens of `text`; raise TooLarge above the variant's `max_tokens`."""
+        try:
+            line = self._lines.encode(text)
+        except JsException as error:
+            raise translated(error) from error
+        if self._most is not None and line.count > self._most:
+            raise TooLarge(f"the text has {line.count} tokens; at most {self._most} are allowed")
+        return Encoded(line)
+
+
+class Browser(Timing):
+    """The page's host."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.loaded: dict[Function, Loaded] = {}
+        self._bridge = bridge
+
+    async def open(self, function: Function) -> Loaded:
+        """Return the function's sessions: a function is added once they are there."""
+        return self.loaded[function]
+
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+        """Return a text as it is, and an image as a handle of its pixels."""
+        if kind == "text":
+            return Text(value if isinstance(value, str) else _text(value))
+        if kind != "image":
+            raise BadInput(f"the page takes no input of kind {kind!r}; it takes: text, image")
+        if isinstance(value, str):
+            raise BadInput("the input is text; an image is expected, as bytes and media type")
+        bound = float(variant.settings.get("shrink_above", 0))
+        try:
+            pixels = await self._bridge.picture(value.data, value.media, bound)
+        except JsException as error:
+            raise translated(error) from error
+        return Image(Resident("uint8", tuple(pixels.dims), pixels), value)
+
+    def report(self, error: BaseException, where: str | None) -> None:
+        """Write the traceback to the browser's console."""
+        lines = "".join(traceback.format_exception(error))
+        console.error(f"{where}\n{lines}" if where else lines)
+
+
+def _text(blob: Blob) -> str:
+    try:
+        return _bytes(blob).decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"the text is not UTF-8: {error}") from error
+
+
+def _bytes(blob: Blob) -> bytes:
+    """Return the blob's bytes; where they are JavaScript's, a copy."""
+    data: Any = blob.data
+    return data if isinstance(data, bytes) else data.to_bytes()
+
+
+class FetchUpstream:
+    """The edge, by the page's fetch."""
+
+    def __init__(self, gateway: Gateway, clock: Callable[[], float]) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._roads: dict[str, list[Road]] = {}
+        self._seen = -ROADS_MS
+        self._fetching: asyncio.Task[None] | None = None
+
+    def roads(self, function: str) -> Sequence[Road]:
+        """Return the roads as last advertised; old ones are fetched again meanwhile."""
+        if self._clock() - self._seen >= ROADS_MS and self._fetching is None:
+            self._fetching = asyncio.ensure_future(self.refresh())
+        return self._roads.get(function, ())
+
+    async def refresh(self) -> None:
+        """Fetch the advertised roads; while the edge can't be reached none of them is ready."""
+        try:
+            advert = await self._gateway.roads()
+            found = decode(advert.json.encode(), dict[str, list[Road]], JSON)
+            self._roads = {
+                name: [_farther(road, advert.hop) for road in roads]
+                for name, roads in found.items()
+            }
+        except (JsException, TriviumError):
+            self._roads = {
+                name: [replace(road, ready=False) for road in roads]
+                for name, roads in self._roads.items()
+            }
+        finally:
+            self._seen = self._clock()
+            self._fetching = None
+
+    async def infer(self, ask: Ask) -> Answer:
+        """Ask the edge."""
+        call = self._call(ask, MSGPACK)
+        try:
+            reply = await call.reply
+            body = (await reply.bytes()).to_bytes()
+        except JsException as error:
+            raise translated(error) from error
+        except asyncio.CancelledError:
+            call.abort()
+            raise
+        if reply.status >= 400:
+            raise _failure(reply.status, body)
+        return decode(body, Answer)
+
+    async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer]:
+        """Ask the edge for parts."""
+        call = self._call(ask, FRAMES)
+        frames = Frames()
+        try:
+            reply = await call.reply
+            if reply.status >= 400:
+                raise _failure(reply.status, (await reply.bytes()).to_bytes())
+            reader = reply.body.getReader()
+            while not (chunk := await reader.read()).done:
+                for part in frames.feed(chunk.value.to_bytes()):
+                    if isinstance(part, Fault):
+                        raise part.error()
+                    yield part
+        except JsException as error:
+            raise translated(error) from error
+        finally:
+            call.abort()
+
+    def _call(self, ask: Ask, accept: str) -> Call:
+        inputs = {
+            name: value if isinstance(value, str) else replace(value, data=_bytes(value))
+            for name, value in ask.inputs.items()
+        }
+        body = to_js(encode(replace(ask, inputs=inputs)))
+        return self._gateway.ask(ask.function, body, accept, ask.trace)
+
+
+def _farther(road: Road, hop: float) -> Road:
+    low, middle, high = road.ms
+    return replace(road, ms=(low + hop, middle + hop, high + hop))
+
+
+def _failure(status: int, body: bytes) -> TriviumError:
+    try:
+        return decode(body, Failure).error.error()
+    except BadInput:
+        return TierError(f"the edge answered {status} in a form unknown here", tier=Tier.EDGE)
+
+
+class Page:
+    """The page's engine, as JavaScript drives it."""
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        gateway: Gateway,
+        emit: Callable[[str], None],
+        resync: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._bridge = bridge
+        self._host = Browser(bridge)
+        self._resync = resync
+        self._upstream = FetchUpstream(gateway, self._host.clock)
+
+        def export(span: Span) -> None:
+            emit(encode(span, JSON).decode())
+
+        # In development mode: the function's source is the page's own, so its lines are no secret.
+        self._engine = Engine(
+            Tier.PAGE,
+            self._host,
+            upstream=self._upstream,
+            tracer=Tracer("trivium.page", export),
+            development=True,
+        )
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Learn the roads from the edge on."""
+        await self._upstream.refresh()
+
+    def add(
+        self,
+        manifest: str,
+        source: str,
+        digest: str,
+        labels: str,
+        lines: Lines | None,
+        models: Any,
+    ) -> None:
+        """Serve a function whose bundle was checked and whose sessions are there."""
+        read = decode(manifest.encode(), Manifest, JSON)
+        variant = read.variant(Tier.PAGE)
+        if variant is None:
+            raise BundleError(f"{read.name} has no variant for the page")
+        function = Function(read, variant, source, digest)
+        self._host.loaded[function] = Loaded(
+            {name: Session(self._bridge, models[name]) for name in variant.models},
+            labels.splitlines(),
+            None if lines is None else Tokenizer(lines, variant.settings.get("max_tokens")),
+            variant.settings,
+        )
+        self._engine.add(function)
+
+    async def remove(self, name: str, version: str) -> None:
+        """Stop serving one version; return when no ask runs that may use it."""
+        function = self._engine.functions.get(name, {}).get(version)
+        self._engine.remove(name, version)
+        while self._engine.running:
+            await asyncio.sleep(0.05)
+        if function is not None:
+            self._host.loaded.pop(function, None)
+
+    def ask(
+        self, number: int, text: str, blobs: Any, stream: bool, say: Callable[[str], None]
+    ) -> None:
+        """Answer an ask given as JSON with its blobs beside it; `say` is called for each part."""
+        task = asyncio.ensure_future(self._answer(text, blobs, stream, say))
+        self._tasks[number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(number, None))
+
+    def cancel(self, number: int) -> None:
+        """Give up an ask."""
+        if number in self._tasks:
+            self._tasks[number].cancel()
+
+    async def _answer(
+        self, text: str, blobs: Any, stream: bool, say: Callable[[str], None]
+    ) -> None:
+        said: Part | Answer | Fault
+        try:
+            ask = decode(text.encode(), Ask, JSON)
+            given = {name: Blob(media=media, data=data) for name, media, data in blobs}
+            ask = replace(ask, inputs={**ask.inputs, **given})
+            if stream:
+                async for said in self._engine.stream(ask):
+                    say(encode(said, JSON).decode())
+                return
+            said = await self._infer(ask)
+        except TriviumError as error:
+            said = Fault.of(error)
+        except Exception as error:  # a bug of ours: the caller gets an error all the same
+            self._host.report(error, None)
+            said = Fault(code=TriviumError.code, message=f"{type(error).__name__}: {error}")
+        say(encode(said, JSON).decode())
+
+    async def _infer(self, ask: Ask) -> Answer:
+        """Ask under the version held here, if the edge serves it too; get a newer one once."""
+        try:
+            return await self._engine.infer(self._versioned(ask))
+        except Conflict:
+            await self._resync()
+            await self._upstream.refresh()
+            if ask.version:
+                raise
+            return await self._engine.infer(self._versioned(ask))
+
+    def _versioned(self, ask: Ask) -> Ask:
+        here = self._engine.functions.get(ask.function)
+        if ask.version or not here:
+            return ask
+        newest = next(reversed(here))
+        there = {road.version for road in self._upstream.roads(ask.function)}
+        return replace(ask, version=newest) if newest in there else ask
+
+
+def boot(
+    bridge: Bridge,
+    gateway: Gateway,
+    emit: Callable[[str], None],
+    resync: Callable[[], Awaitable[None]],
+) -> Page:
+    """Return the page tier, without functions as yet."""
+    return Page(bridge, gateway, emit, resync)
