@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from trivium.contract import (
     JSON,
@@ -31,8 +32,9 @@ from trivium.contract import (
     frame,
 )
 from trivium.engine import Engine
-from trivium.errors import TierError, TierUnreachable
+from trivium.errors import BadInput, TierError, TriviumError
 from trivium.function import Function, Image, Loaded, Text
+from trivium.trace import Span, Tracer
 
 T = TypeVar("T")
 
@@ -107,10 +109,145 @@ def bundle(folder: Path, source: str, made: Manifest, **files: bytes) -> Path:
         name: File(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
         for name, data in contents.items()
     }
-    raw = encode(
-        Manifest(**{f: getattr(made, f) for f in made.__struct_fields__ if f != "files"}, files=listed),
-        JSON,
-    )
+    raw = encode(replace(made, files=listed), JSON)
     (home / "manifest.json").write_bytes(raw)
     (home / "manifest.sha256").write_text(hashlib.sha256(raw).hexdigest())
     return home
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine gives, which may await nothing real: the kernel does no I/O."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    work.close()
+    raise AssertionError("the kernel awaited something real")
+
+
+async def collect(parts: AsyncIterator[T]) -> list[T]:
+    """Return everything a stream yields."""
+    return [part async for part in parts]
+
+
+class FakeSession:
+    """Doubles its input `x`."""
+
+    async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
+        x = feeds["x"]
+        assert isinstance(x, Tensor)
+        doubled = memoryview(bytearray(x.values.nbytes)).cast("f")
+        for i, value in enumerate(x.values):
+            doubled[i] = 2 * value
+        return {"y": Tensor(dtype="float32", shape=x.shape, data=doubled)}
+
+
+class FakeHost:
+    """A world without threads, files or time: its clock is turned by hand, and by `cost`."""
+
+    def __init__(self, cost: float = 1.0, failing: TriviumError | None = None) -> None:
+        self.now = 0.0
+        self.cost = cost
+        self.failing = failing
+        self.reports: list[tuple[BaseException, str | None]] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    async def open(self, function: Function) -> Loaded:
+        self.now += self.cost
+        if self.failing is not None:
+            raise self.failing
+        sessions = {name: FakeSession() for name in function.variant.models}
+        return Loaded(sessions, ["zero", "one", "two"], None, function.variant.settings)
+
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+        if kind == "text":
+            if not isinstance(value, str):
+                raise BadInput("text is given as a string")
+            return Text(value)
+        assert isinstance(value, Blob)
+        return Image(Tensor(dtype="uint8", shape=(1, 1, 3), data=value.data), value)
+
+    async def race(
+        self,
+        first: Callable[[], Awaitable[T]],
+        then: Callable[[], Awaitable[T]],
+        after_ms: float | None,
+    ) -> T:
+        try:
+            return await first()
+        except TierError:
+            return await then()
+
+    async def limit(self, work: Awaitable[T], ms: float | None) -> T:
+        return await work
+
+    def report(self, error: BaseException, where: str | None) -> None:
+        self.reports.append((error, where))
+
+
+class Hop:
+    """The next engine, reached through real bytes: what can't be packed does not arrive."""
+
+    def __init__(self, engine: Engine, ms: float = 5.0, down: TriviumError | None = None) -> None:
+        self.engine = engine
+        self.ms = ms
+        self.down = down
+        self.asks: list[Ask] = []
+
+    def roads(self, function: str) -> Sequence[Road]:
+        return [
+            replace(road, ms=(road.ms[0] + self.ms, road.ms[1] + self.ms, road.ms[2] + self.ms))
+            for road in self.engine.roads(function)
+        ]
+
+    async def infer(self, ask: Ask) -> Answer:
+        return decode(encode(await self.engine.infer(self._crossed(ask))), Answer)
+
+    async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer]:
+        frames = Frames()
+        async for part in self.engine.stream(self._crossed(ask)):
+            for crossed in frames.feed(frame(part)):
+                if isinstance(crossed, Fault):
+                    raise crossed.error()
+                yield crossed
+
+    def _crossed(self, ask: Ask) -> Ask:
+        if self.down is not None:
+            raise self.down
+        asked = decode(encode(ask), Ask)
+        self.asks.append(asked)
+        return asked
+
+
+def load(source: str, made: Manifest, tier: Tier, digest: str = "0" * 64) -> Function:
+    """Return a function loaded for a tier."""
+    variant = made.variant(tier)
+    assert variant is not None
+    return Function(made, variant, source, digest)
+
+
+def engine(
+    tier: Tier,
+    *functions: tuple[str, Manifest],
+    upstream: Hop | None = None,
+    host: FakeHost | None = None,
+    spans: list[Span] | None = None,
+    development: bool = False,
+    most: int = 256,
+) -> Engine:
+    """Return an engine on a fake host that serves `functions`: (source, manifest) pairs."""
+    made = Engine(
+        tier,
+        host or FakeHost(),
+        upstream=upstream,
+        tracer=Tracer(tier, None if spans is None else spans.append),
+        development=development,
+        most=most,
+    )
+    for source, described in functions:
+        if described.variant(tier) is not None:
+            made.add(load(source, described, tier))
+    return made

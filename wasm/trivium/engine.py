@@ -205,10 +205,7 @@ class Engine:
         begun = self.host.clock()
         try:
             async for part in self._parts(ask, plan, leg, started, span, whole=True):
-                if isinstance(part, Answer):
-                    self._measured(ask, plan, part.tier, begun)
-                    return part
-            raise TierError("the stream of parts ended without an answer", tier=leg[0])
+                answer = part
         except TriviumError as error:
             self._failed(ask, leg, error, failures)
             raise
@@ -216,13 +213,16 @@ class Engine:
             # Cancelled: the next road was quicker or time ran out, so it is this slow at least.
             self._measured(ask, plan, leg[0], begun)
             raise
+        assert isinstance(answer, Answer)  # the last part always is
+        self._measured(ask, plan, answer.tier, begun)
+        return answer
 
     async def _parts(
         self, ask: Ask, plan: Plan, leg: Leg, started: float, span: Open, whole: bool = False
     ) -> AsyncIterator[Part | Answer]:
         """Yield what one leg gives; `whole` asks the next hop for the answer alone."""
         if leg == (self.tier,):
-            async for part in self._local(ask, plan, span):
+            async for part in self._local(ask, plan, started, span):
                 yield part
             return
         assert self.upstream is not None
@@ -234,9 +234,15 @@ class Engine:
                 yield self._hopped(await self.upstream.infer(onward), begun)
                 return
             async for part in self.upstream.stream(onward):
-                yield self._hopped(part, begun) if isinstance(part, Answer) else part
+                if isinstance(part, Answer):
+                    yield self._hopped(part, begun)
+                    return
+                yield part
+        raise TierError(f"the parts from {leg[0]} ended without an answer", tier=leg[0])
 
-    async def _local(self, ask: Ask, plan: Plan, parent: Open) -> AsyncIterator[Part | Answer]:
+    async def _local(
+        self, ask: Ask, plan: Plan, started: float, parent: Open
+    ) -> AsyncIterator[Part | Answer]:
         """Run the function here; yield its parts, then the answer with all of them."""
         if self.running >= self._most:
             raise TierOverloaded(
@@ -265,7 +271,7 @@ class Engine:
                 if schema.models:
                     arguments[schema.models] = models
                 if schema.asks:
-                    arguments[schema.asks] = Pipeline(self, ask, span)
+                    arguments[schema.asks] = Pipeline(self, ask, started, span)
                 output: Any
                 try:
                     if schema.streams:
@@ -350,11 +356,11 @@ class Engine:
 class Pipeline:
     """The asker that a pipeline's function is given: steps inherit what is left of its budget."""
 
-    def __init__(self, engine: Engine, ask: Ask, span: Open) -> None:
+    def __init__(self, engine: Engine, ask: Ask, started: float, span: Open) -> None:
         self._engine = engine
         self._ask = ask
         self._span = span
-        self._started = engine.host.clock()
+        self._started = started
 
     async def __call__(self, name: str, /, **values: Any) -> Any:
         """Return the output of `name`: Text, Image and Blob values are inputs, others options."""

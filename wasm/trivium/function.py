@@ -129,7 +129,7 @@ class Models:
     def tokens(self) -> Tokenizer:
         """Return the bundle's tokenizer."""
         if self._loaded.tokenizer is None:
-            raise AttributeError("this bundle has no tokenizer")
+            raise RunFailed("this bundle has no tokenizer; name one in its recipe")
         return self._loaded.tokenizer
 
     @property

@@ -1,0 +1,240 @@
+"""Does every function answer its samples, on every tier that has it, the way a user would ask?"""
+
+from __future__ import annotations
+
+import base64
+import math
+import mimetypes
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+import msgspec
+
+from ...contract import JSON, MSGPACK, Answer, Ask, Blob, Sample, Tier, decode, encode
+from ...errors import TierUnreachable, TriviumError
+from .bundles import Bundle
+from .upstream import Refusal
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE_S = 120.0
+
+COSINE = 0.97
+"""How near a vector from a small variant must be to the full one's."""
+
+_PAGE = """async ([name, inputs, options]) => {
+    const given = {};
+    for (const [key, value] of Object.entries(inputs)) {
+        given[key] = typeof value === "string" ? value
+            : new Blob([Uint8Array.from(atob(value.data), c => c.charCodeAt(0))],
+                       {type: value.media});
+    }
+    await window.trivium.ready;
+    try {
+        return await window.trivium.infer(name, given, {options, tiers: ["page"]});
+    } catch (error) {
+        return {failed: `${error.code ?? error.name}: ${error.message}`};
+    }
+}"""
+
+
+class Row(msgspec.Struct):
+    """One sample asked on one tier; `output` is for people."""
+
+    function: str
+    tier: str
+    model: str
+    output: str
+    ms: float
+    ok: bool
+
+    @classmethod
+    def refused(cls, name: str, error: TriviumError) -> Row:
+        """Return the row of a bundle that no tier will run."""
+        said = f"{error.code}: {error.message}"
+        return cls(function=name, tier="all", model="", output=said, ms=0.0, ok=False)
+
+
+class Checker:
+    """Asks the gateway at `url` with `key`, as any client would."""
+
+    def __init__(self, url: str, key: str, bundles: Sequence[Bundle]) -> None:
+        self._url = url
+        self._key = key
+        self._bundles = bundles
+
+    def servers(self, most: int | None = None) -> Iterator[Row]:
+        """Ask edge and cloud; `most` limits the samples of each function."""
+        with httpx.Client(base_url=self._url, timeout=PATIENCE_S, trust_env=False) as client:
+            for bundle, sample in self._samples(most):
+                for tier in (Tier.EDGE, Tier.CLOUD):
+                    if bundle.manifest.variant(tier) is not None:
+                        yield self._server(client, bundle, sample, tier)
+
+    def page(self, url: str) -> Iterator[Row]:
+        """Ask the page tier in a headless browser, or say that it was skipped."""
+        browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+        if browser is None:
+            _say("page: skipped, no chromium was found")
+            return
+        try:
+            from playwright.sync_api import sync_playwright
+        except ModuleNotFoundError:
+            _say("page: skipped, playwright is not installed (scripts/install --dev)")
+            return
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(
+                executable_path=browser, headless=True, args=list(FLAGS)
+            )
+            try:
+                page = chromium.new_page()
+                page.set_default_timeout(PATIENCE_S * 1e3)
+                page.goto(url)
+                page.wait_for_function("() => window.trivium")
+                for bundle, sample in self._samples(None):
+                    if bundle.manifest.variant(Tier.PAGE) is None:
+                        continue
+                    inputs = {
+                        name: value
+                        if isinstance(value, str)
+                        else {"media": value.media, "data": base64.b64encode(value.data).decode()}
+                        for name, value in read(bundle, sample).items()
+                    }
+                    answer = page.evaluate(_PAGE, [bundle.name, inputs, sample.options])
+                    yield _row(bundle, sample, Tier.PAGE, answer)
+            finally:
+                chromium.close()
+
+    def _samples(self, most: int | None) -> Iterator[tuple[Bundle, Sample]]:
+        for bundle in self._bundles:
+            for sample in bundle.manifest.samples[:most]:
+                yield bundle, sample
+
+    def _server(self, client: httpx.Client, bundle: Bundle, sample: Sample, tier: Tier) -> Row:
+        ask = Ask(inputs=read(bundle, sample), options=sample.options, tiers=(tier,))
+        try:
+            response = client.post(
+                f"/v1/infer/{bundle.name}",
+                content=encode(ask),
+                headers={
+                    "Authorization": f"Bearer {self._key}",
+                    "Content-Type": MSGPACK,
+                    "Accept": MSGPACK,
+                },
+            )
+            if response.status_code != 200:
+                raise decode(response.content, Refusal).error.error()
+            answer = decode(response.content, Answer)
+        except httpx.HTTPError as error:
+            unreachable = TierUnreachable(f"no answer: {type(error).__name__}")
+            return _row(bundle, sample, tier, {"failed": unreachable.message})
+        except TriviumError as error:
+            return _row(bundle, sample, tier, {"failed": f"{error.code}: {error.message}"})
+        return _row(bundle, sample, tier, msgspec.to_builtins(answer))
+
+
+def read(bundle: Bundle, sample: Sample) -> dict[str, str | Blob]:
+    """Return a sample's inputs with its files read."""
+    kinds = {each.name: each.kind for each in bundle.manifest.function.inputs}
+    return {
+        name: value
+        if kinds[name] == "text"
+        else Blob(
+            media=mimetypes.guess_type(value)[0] or "application/octet-stream",
+            data=bundle.read(value),
+        )
+        for name, value in sample.inputs.items()
+    }
+
+
+def agrees(output: Any, expected: Any) -> bool:
+    """Return whether an answer is the expected one, as far as a small variant must agree.
+
+    Vectors agree by cosine, labels by the first, everything else by being equal.
+    """
+    if _vector(expected):
+        return _vector(output) and _cosine(output, expected) >= COSINE
+    if isinstance(expected, list) and expected and isinstance(expected[0], dict):
+        first = expected[0].get("label")
+        if first is not None:
+            return bool(output) and output[0].get("label") == first
+    return bool(output == expected)
+
+
+def show(rows: Sequence[Row], as_json: bool) -> int:
+    """Print the rows and return the exit code: 0 only if there are some and all held."""
+    if as_json:
+        for row in rows:
+            print(encode(row, JSON).decode(), flush=True)  # noqa: T201
+    else:
+        _table(rows)
+    held = sum(row.ok for row in rows)
+    _say(f"{held} of {len(rows)} held")
+    return 0 if rows and held == len(rows) else 1
+
+
+def _row(bundle: Bundle, sample: Sample, tier: Tier, answer: Mapping[str, Any]) -> Row:
+    if "failed" in answer:
+        return Row(bundle.name, tier, "", answer["failed"], 0.0, ok=False)
+    output = answer["output"]
+    # An answer from elsewhere would say nothing about the tier that was asked.
+    ok = answer["tier"] == tier and (sample.output is None or agrees(output, sample.output))
+    ms = sum(answer["ms"].values())
+    return Row(bundle.name, tier, answer["model"], _short(output), round(ms, 2), ok)
+
+
+def _table(rows: Sequence[Row]) -> None:
+    heads = ("function", "tier", "model", "output", "ms", "")
+    lines = [
+        heads,
+        *(
+            (r.function, r.tier, r.model, r.output, f"{r.ms:.1f}", "ok" if r.ok else "FAILED")
+            for r in rows
+        ),
+    ]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    for line in lines:
+        cells = [
+            text.rjust(width) if i == 4 else text.ljust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip(), flush=True)  # noqa: T201
+
+
+def _short(output: Any) -> str:
+    if _vector(output):
+        return f"{len(output)} numbers: " + ", ".join(f"{x:.3f}" for x in output[:3]) + ", …"
+    if isinstance(output, list) and output and isinstance(output[0], dict) and "label" in output[0]:
+        return f"{output[0]['label']} {output[0]['score']:.2f}"
+    text = encode(output, JSON).decode()
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _vector(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > 3
+        and all(isinstance(x, int | float) for x in value)
+    )
+
+
+def _cosine(one: Sequence[float], two: Sequence[float]) -> float:
+    if len(one) != len(two):
+        return 0.0
+    dot = math.fsum(a * b for a, b in zip(one, two, strict=True))
+    return dot / (math.hypot(*one) * math.hypot(*two) or 1.0)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

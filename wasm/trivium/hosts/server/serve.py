@@ -1,0 +1,302 @@
+"""How does one command run a cloud and an edge on this machine, and stop both for sure?"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from ...contract import Tier
+from ...errors import TierError, TriviumError
+from . import check
+from .bundles import Bundle, find
+
+START_S = 60.0
+STOP_S = 6.0
+HOME = Path(".trivium")
+BUILT_IN = Path("models/functions")
+ZOO = Path("models/zoo")
+
+
+class Stop(Exception):  # a request, not an error
+    """Somebody asked for the servers to stop."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run both servers until a signal, or with `--check` until every function was checked."""
+    options = _parser().parse_args(arguments)
+    options.json = options.json and options.check
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        with contextlib.ExitStack() as stack:
+            return _run(options, stack)
+    except Stop:
+        _say("stopped")
+        return 0
+    finally:
+        # A second signal must not interrupt the clean-up half-way.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scripts/serve",
+        description="Set up and run Trivium here: the page, an edge gateway and a cloud server.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="the edge's port (%(default)s)")
+    parser.add_argument(
+        "--cloud-port", type=int, default=8081, help="the cloud's port (%(default)s)"
+    )
+    parser.add_argument(
+        "--functions",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help="a folder with a function of yours, or with several; may be repeated",
+    )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="rebuild functions when they are saved, and show failures with their own line",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="on free ports, ask every function on every tier, print a table and stop",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="with --check: one JSON object a line on stdout"
+    )
+    return parser
+
+
+def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+    host = options.host
+    if options.check:
+        options.port, options.cloud_port = _free_ports(host)
+    _port(host, options.port, "--port")
+    _port(host, options.cloud_port, "--cloud-port")
+    folders = [each for folder in options.functions for each in _functions(folder)]
+    roots = [ZOO]
+    if folders:
+        roots.append(HOME / "bundles")
+        build(folders, roots[-1])
+    key, cloud_key = _key(), secrets.token_urlsafe(24)
+    address = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host  # noqa: S104
+    url, cloud_url = f"http://{address}:{options.port}", f"http://{host}:{options.cloud_port}"
+    bundles = ":".join(map(str, roots))
+    development = "1" if options.reload else ""
+    cloud = Process(
+        Tier.CLOUD,
+        host,
+        options.cloud_port,
+        {
+            "TRIVIUM_CLOUD_BUNDLES": bundles,
+            "TRIVIUM_CLOUD_KEYS": cloud_key,
+            "TRIVIUM_CLOUD_DEVELOPMENT": development,
+        },
+    )
+    edge = Process(
+        Tier.EDGE,
+        host,
+        options.port,
+        {
+            "TRIVIUM_EDGE_BUNDLES": bundles,
+            "TRIVIUM_EDGE_CLOUD_URL": cloud_url,
+            "TRIVIUM_EDGE_CLOUD_KEY": cloud_key,
+            "TRIVIUM_EDGE_KEYS": key,
+            "TRIVIUM_EDGE_ORIGINS": f"{url},http://{host}:{options.port}",
+            "TRIVIUM_EDGE_DEVELOPMENT": development,
+        },
+    )
+    for process in (cloud, edge):
+        stack.enter_context(process)
+    for process in (cloud, edge):
+        process.wait()
+    known, refused = _bundles(roots)
+    checker = check.Checker(f"http://{host}:{options.port}", key, known)
+    if options.check:
+        rows = [*refused, *checker.servers(), *checker.page(url)]
+        return check.show(rows, options.json)
+    rows = [*refused, *checker.servers(most=1)]
+    for row in rows:
+        if not row.ok:
+            _say(f"{row.function} on the {row.tier}: {row.output}")
+    if not any(row.ok for row in rows):
+        raise TierError("no function could be answered; see above")
+    _say(f"ready: {sum(row.ok for row in rows)} asks answered by {_tiers(rows)}")
+    _say(f"  page     {url}")
+    _say(f"  API key  {key}   (development; send it as 'Authorization: Bearer KEY')")
+    _say(f"  API      {url}/openapi.json")
+    _say("  Ctrl-C stops everything")
+    _follow(folders if options.reload else [], options.reload, roots[-1], [cloud, edge])
+    return 1
+
+
+class Process:
+    """One server in a process of its own, which dies with this one whatever happens."""
+
+    def __init__(self, tier: Tier, host: str, port: int, settings: dict[str, str]) -> None:
+        self.tier = tier
+        self.url = f"http://{host}:{port}"
+        self._arguments = [
+            sys.executable,
+            *("-m", "uvicorn", "--factory", f"trivium_{tier}.app:create_app"),
+            *("--host", host, "--port", str(port), "--loop", "uvloop", "--http", "httptools"),
+            *("--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"),
+        ]
+        self._environ = {**os.environ, **settings}
+
+    def __enter__(self) -> Process:
+        self._process = subprocess.Popen(  # noqa: S603 # our own arguments
+            self._arguments,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            # A session of its own: Ctrl-C reaches this process alone, which then stops the other.
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def code(self) -> int | None:
+        """Return the exit code, or none while it runs."""
+        return self._process.poll()
+
+    def wait(self) -> None:
+        """Wait until the server answers; raise TierError if it does not."""
+        started = time.monotonic()
+        while time.monotonic() - started < START_S:
+            if self.code() is not None:
+                raise TierError(f"the {self.tier} did not start (exit code {self.code()})")
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health/live", trust_env=False).status_code == 200:
+                    _say(f"{self.tier} is up after {time.monotonic() - started:.1f} s")
+                    return
+            time.sleep(0.05)
+        raise TierError(f"the {self.tier} did not answer within {START_S:.0f} s")
+
+
+def build(folders: Sequence[Path], out: Path) -> bool:
+    """Build functions into bundles by the compile kit's command; return whether all worked."""
+    command = [sys.executable, "-m", "trivium.hosts.server.command", "models", "build"]
+    arguments = [*command, *map(str, folders), "--out", str(out)]
+    done = subprocess.run(arguments, check=False, stdout=sys.stderr)  # noqa: S603 # our own
+    return done.returncode == 0
+
+
+def _follow(folders: Sequence[Path], reload: bool, out: Path, processes: Sequence[Process]) -> None:
+    """Rebuild what is saved, and say if a server ends; return when none is left."""
+    watched = dict.fromkeys(folders, out)
+    if reload:
+        watched |= dict.fromkeys(_functions(BUILT_IN), ZOO)
+    seen = {folder: _stamp(folder) for folder in watched}
+    running = list(processes)
+    while running:
+        time.sleep(0.3)
+        for process in list(running):
+            if process.code() is not None:
+                _say(f"the {process.tier} ended (exit code {process.code()}); the rest goes on")
+                running.remove(process)
+        for folder, target in watched.items():
+            stamp = _stamp(folder)
+            if stamp != seen[folder]:
+                seen[folder] = stamp
+                if build([folder], target):
+                    _say(f"{folder.name} is rebuilt")
+
+
+def _bundles(roots: Sequence[Path]) -> tuple[list[Bundle], list[check.Row]]:
+    known, refused = [], []
+    for folder in find(roots):
+        try:
+            bundle = Bundle(folder)
+            bundle.verify()
+            known.append(bundle)
+        except TriviumError as error:
+            refused.append(check.Row.refused(folder.name, error))
+    return known, refused
+
+
+def _functions(folder: Path) -> Iterator[Path]:
+    """Yield the folders with a function: this one, or those right below it."""
+    if (folder / "function.py").is_file():
+        yield folder
+        return
+    below = sorted(path.parent for path in folder.glob("*/function.py"))
+    if not below:
+        raise TierError(f"{folder} holds no function.py, nor does a folder right below it")
+    yield from below
+
+
+def _stamp(folder: Path) -> int:
+    names = [path for path in folder.iterdir() if path.suffix in (".py", ".toml")]
+    return max((path.stat().st_mtime_ns for path in names), default=0)
+
+
+def _key() -> str:
+    """Return this installation's development key, made once and readable by its owner alone."""
+    path = HOME / "key"
+    if not path.exists():
+        HOME.mkdir(exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(24))
+    return path.read_text()
+
+
+def _port(host: str, port: int, flag: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise TierError(
+                f"port {port} on {host} can't be used ({error.strerror}); choose another by {flag}"
+            ) from error
+
+
+def _free_ports(host: str) -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as two:
+        one.bind((host, 0))
+        two.bind((host, 0))
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+def _die_with_parent() -> None:
+    set_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
+def _tiers(rows: Sequence[check.Row]) -> str:
+    return " and ".join(sorted({row.tier for row in rows if row.ok}, reverse=True))
+
+
+def _stop(_: int, __: FrameType | None) -> None:
+    raise Stop
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
