@@ -1,0 +1,43 @@
+"""Which figures does this machine give, and are they as good as they should be?"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+import msgspec
+from record import Record, targets
+
+NAMES = ("router", "servers", "page")
+
+
+def main() -> int:
+    """Run the benchmarks named, or all; exit 1 if a target is missed."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Measure against peers in the same run."
+    )
+    parser.add_argument("name", nargs="?", choices=NAMES, help="one of them; all without a name")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to FILE")
+    options = parser.parse_args()
+    known = targets()
+    records: list[Record] = []
+    missed = 0
+    for name in [options.name] if options.name else NAMES:
+        for record in importlib.import_module(name).run():
+            records.append(record)
+            target = known.get(record.name)
+            verdict = "" if target is None else "ok" if target.met(record) else "MISSED"
+            missed += verdict == "MISSED"
+            print(
+                f"{record.name:45} {record.value:>10} {record.unit:6} {verdict:6} {record.peer}",
+                flush=True,
+            )
+    if options.json:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(records)))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

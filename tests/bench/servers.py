@@ -1,0 +1,235 @@
+"""How much do edge and cloud add to raw onnxruntime, and how much throughput do they keep?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from record import Record, percentile
+
+from trivium.contract import Blob, Tier
+from trivium.hosts.server import media
+from trivium.hosts.server.bundles import Bundle
+from trivium.hosts.server.serve import Process
+from trivium.hosts.server.session import open_graph
+
+HERE = Path(__file__).parent
+ZOO = Path("models/zoo")
+SENTENCE = "The quick brown fox jumps over the lazy dog while the cat looks on."
+PHOTO = Path("models/functions/image.classify/coffee.jpg")
+KEY = "bench"
+ROUNDS = 300
+SECONDS = 8.0
+CONNECTIONS = 16
+
+NAMES = {"text.embed": "text_embed", "image.classify": "image_classify"}
+
+
+def run() -> Iterator[Record]:
+    """Measure both functions on both servers, each against raw and bare in the same run."""
+    with contextlib.ExitStack() as stack:
+        edge = stack.enter_context(server(Tier.EDGE))
+        cloud = stack.enter_context(server(Tier.CLOUD))
+        bare = stack.enter_context(plain())
+        for tier, port in ((Tier.EDGE, edge), (Tier.CLOUD, cloud)):
+            for name in NAMES:
+                yield from overhead(tier, port, bare, name)
+        for tier, port in ((Tier.EDGE, edge), (Tier.CLOUD, cloud)):
+            for name in NAMES:
+                yield from throughput(tier, port, name)
+
+
+def overhead(tier: Tier, port: int, bare: int, name: str) -> Iterator[Record]:
+    """Take turns at our server, the bare one and raw onnxruntime, one connection each."""
+    media_type, body = given(name)
+    raw = raw_run(tier, name)
+    ours = Client(port, f"/v1/infer/{name}", media_type, tier)
+    plain = Client(bare, f"/{name}", media_type, tier)
+    for _ in range(30):
+        ours.post(body), plain.post(body), raw()
+    times: dict[str, list[float]] = {"ours": [], "bare": [], "raw": []}
+    steps: list[tuple[str, Callable[[], object]]] = [
+        ("ours", lambda: ours.post(body)),
+        ("bare", lambda: plain.post(body)),
+        ("raw", raw),
+    ]
+    for _ in range(ROUNDS):
+        for what, step in steps:
+            started = time.perf_counter()
+            step()
+            times[what].append((time.perf_counter() - started) * 1e3)
+    p50 = {what: percentile(each, 0.5) for what, each in times.items()}
+    p99 = {what: percentile(each, 0.99) for what, each in times.items()}
+    peer = f"bare Litestar {p50['bare']:.3f} ms + raw onnxruntime {p50['raw']:.3f} ms"
+    key = NAMES[name]
+    yield Record(
+        f"overhead.{tier}.{key}.c1_ms",
+        round(p50["ours"] - p50["bare"] - p50["raw"], 3),
+        "ms",
+        peer,
+    )
+    yield Record(f"latency.{tier}.{key}.c1_p50_ms", round(p50["ours"], 3), "ms", peer)
+    peer = f"bare Litestar {p99['bare']:.3f} ms + raw onnxruntime {p99['raw']:.3f} ms"
+    yield Record(f"latency.{tier}.{key}.c1_p99_ms", round(p99["ours"], 3), "ms", peer)
+
+
+def throughput(tier: Tier, port: int, name: str) -> Iterator[Record]:
+    """Compare asks a second over 16 connections with a bare loop in this process."""
+    raw = raw_run(tier, name, whole=True)
+    loops, rates, latencies = [], [], []
+    for _ in range(3):  # in turns, so that a busy moment hits both
+        started, count = time.perf_counter(), 0
+        while time.perf_counter() - started < SECONDS / 3:
+            raw()
+            count += 1
+        loops.append(count / (time.perf_counter() - started))
+        rate, found = asyncio.run(load(tier, port, name, SECONDS / 3))
+        rates.append(rate)
+        latencies += found
+    loop, rate = percentile(loops, 0.5), percentile(rates, 0.5)
+    key = NAMES[name]
+    peer = f"bare loop of decoding and onnxruntime {loop:.1f} /s"
+    yield Record(f"throughput.{tier}.{key}.c16_ratio", round(rate / loop, 3), "ratio", peer)
+    for label, share in (("p50", 0.5), ("p99", 0.99)):
+        yield Record(
+            f"latency.{tier}.{key}.c16_{label}_ms", round(percentile(latencies, share), 2), "ms"
+        )
+
+
+def given(name: str) -> tuple[str, bytes]:
+    """Return the media type and bytes that are sent."""
+    if name == "text.embed":
+        return "text/plain", SENTENCE.encode()
+    return "image/jpeg", PHOTO.read_bytes()
+
+
+def raw_run(tier: Tier, name: str, whole: bool = False) -> Callable[[], object]:
+    """Return one run of the variant's graphs on the sessions that the server opens too.
+
+    For text the tokens are ready unless `whole`; a photo is always decoded.
+    """
+    bundle = Bundle(ZOO / name)
+    variant = bundle.manifest.variant(tier)
+    assert variant is not None
+    graphs = next(iter(variant.models.values()))
+    sessions = [open_graph(each, bundle.read(each), tier == Tier.CLOUD) for each in graphs]
+    media_type, body = given(name)
+    if name == "text.embed":
+        tokenizer = tokenizers.Tokenizer.from_str(bundle.text("tokenizer.json"))
+
+        def feeds() -> dict[str, np.ndarray]:
+            ids = np.array([tokenizer.encode(SENTENCE).ids], dtype=np.int64)
+            return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+        ready = feeds()
+        return lambda: sessions[0].run(None, feeds() if whole else ready)
+    bound = variant.settings["shrink_above"]
+
+    def classify() -> object:
+        tensor = media.pixels(Blob(media=media_type, data=body), bound)
+        pixels = np.frombuffer(tensor.data, np.uint8).reshape(tensor.shape)
+        (image,) = sessions[0].run(None, {"pixels": pixels})
+        return sessions[1].run(None, {sessions[1].get_inputs()[0].name: image})
+
+    return classify
+
+
+class Client:
+    """One kept connection."""
+
+    def __init__(self, port: int, path: str, media_type: str, tier: Tier) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._connection.connect()
+        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._path = path
+        self._headers = headers(media_type, tier)
+
+    def post(self, body: bytes) -> bytes:
+        """Send one body and return the answer's."""
+        self._connection.request("POST", self._path, body, self._headers)
+        response = self._connection.getresponse()
+        content = response.read()
+        assert response.status == 200, content
+        return content
+
+
+async def load(tier: Tier, port: int, name: str, seconds: float) -> tuple[float, list[float]]:
+    """Return asks a second and their latencies in ms, over 16 kept connections."""
+    media_type, body = given(name)
+    lines = [f"POST /v1/infer/{name} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+    lines += [f"{key}: {value}" for key, value in headers(media_type, tier).items()]
+    request = "\r\n".join([*lines, "", ""]).encode() + body
+    latencies: list[float] = []
+    started = time.perf_counter()
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.perf_counter() - started < seconds:
+            begun = time.perf_counter()
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert head.startswith(b"http/1.1 200"), head
+            size = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+            await reader.readexactly(size)
+            latencies.append((time.perf_counter() - begun) * 1e3)
+        writer.close()
+
+    await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
+    return len(latencies) / (time.perf_counter() - started), latencies
+
+
+def headers(media_type: str, tier: Tier) -> dict[str, str]:
+    """Return the headers of every request."""
+    return {
+        "Content-Type": media_type,
+        "Authorization": f"Bearer {KEY}",
+        "Trivium-Tiers": str(tier),
+    }
+
+
+@contextlib.contextmanager
+def server(tier: Tier) -> Iterator[int]:
+    """Run one of our servers by itself."""
+    port = free_port()
+    prefix = f"TRIVIUM_{tier.upper()}"
+    settings = {f"{prefix}_BUNDLES": str(ZOO), f"{prefix}_KEYS": KEY}
+    with Process(tier, "127.0.0.1", port, settings) as process:
+        process.wait()
+        yield port
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[int]:
+    """Run the bare Litestar, on the same event loop and parser as ours."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "bare:app", "--app-dir", str(HERE)]
+    command += ["--port", str(port), "--loop", "uvloop", "--http", "httptools"]
+    command += ["--log-level", "warning", "--no-access-log"]
+    process = subprocess.Popen(command, env=dict(os.environ))
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    """Return a port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
