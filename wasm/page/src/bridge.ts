@@ -20,6 +20,12 @@ export interface Output {
   data: Ort.Tensor["data"];
 }
 
+/** A variant's models by name; released, they give their memory back to ONNX Runtime. */
+export interface Models {
+  sessions: Map<string, Session>;
+  release(): Promise<void>;
+}
+
 /** The tokens of one text, as handles of shape [1, count]. */
 export interface Encoded {
   count: number;
@@ -52,19 +58,21 @@ export class Bridge {
     return new Bridge(ort, threads);
   }
 
-  /** Makes a variant's sessions, each a row of graphs; outputs feed the next one's inputs. */
-  async sessions(variant: Variant, files: Files): Promise<Record<string, Session>> {
-    const graphs = new Map<string, Promise<Ort.InferenceSession>>();
-    const graph = (file: string): Promise<Ort.InferenceSession> => {
-      const known = graphs.get(file) ?? this.chained(() => this.create(file, files));
-      graphs.set(file, known);
-      return known;
-    };
-    const made: Record<string, Session> = {};
-    for (const [name, row] of Object.entries(variant.models)) {
-      made[name] = new Session(this, await Promise.all(row.map(graph)));
+  /** Loads a variant's models, each a row of graphs; outputs feed the next one's inputs. */
+  async models({ models }: Variant, files: Files): Promise<Models> {
+    const graphs = new Map<string, Ort.InferenceSession>();
+    for (const file of new Set(Object.values(models).flat())) {
+      graphs.set(file, await this.chained(() => this.create(file, files)));
     }
-    return made;
+    const sessions = new Map<string, Session>();
+    for (const [name, row] of Object.entries(models)) {
+      const found = row.map((file) => graphs.get(file)).filter((graph) => graph !== undefined);
+      sessions.set(name, new Session(this, found));
+    }
+    const release = async (): Promise<void> => {
+      for (const graph of graphs.values()) await this.chained(() => graph.release());
+    };
+    return { sessions, release };
   }
 
   /** Reads a `tokenizer.json`. */
@@ -124,7 +132,10 @@ export class Bridge {
     const data = files.get(file);
     if (!data) throw new TriviumError("bad_bundle", `the graph ${file} is missing`);
     try {
-      return await this.ort.InferenceSession.create(data, { executionProviders: ["wasm"] });
+      return await this.ort.InferenceSession.create(data, {
+        executionProviders: ["wasm"],
+        logSeverityLevel: 3,
+      });
     } catch (error) {
       throw new TriviumError("bad_bundle", `the graph ${file} can't be loaded: ${text(error)}`);
     }
@@ -148,12 +159,6 @@ export class Session {
       known[pairs[i] as string] = pairs[i + 1] as Ort.Tensor;
     }
     return this.bridge.chained(() => this.row(known));
-  }
-
-  async release(): Promise<void> {
-    await this.bridge.chained(async () => {
-      for (const graph of this.graphs) await graph.release();
-    });
   }
 
   private async row(known: Feeds): Promise<Output[]> {

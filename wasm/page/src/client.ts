@@ -1,21 +1,26 @@
 // How does a page ask? The public API; it only passes messages, so the main thread never blocks.
 
+import { direct } from "./direct";
 import { TriviumError } from "./faults";
-import type {
-  Answer,
-  Ask,
-  Budget,
-  Bytes,
-  Fault,
-  FromWorker,
-  InputValue,
-  Json,
-  Listed,
-  Part,
-  State,
-  Tier,
-  ToWorker,
-  Usage,
+import { Gateway } from "./gateway";
+import { Spans } from "./spans";
+import {
+  type Answer,
+  type Ask,
+  type Budget,
+  type Bytes,
+  type Fault,
+  type FromWorker,
+  type InputValue,
+  type Json,
+  type Listed,
+  type Part,
+  type Said,
+  type State,
+  type Tier,
+  type ToWorker,
+  type Usage,
+  stays,
 } from "./wire";
 
 export { TriviumError } from "./faults";
@@ -34,12 +39,12 @@ export interface Settings {
   signal?: AbortSignal;
 }
 
-type Said = Answer | Part | Fault;
-
 /** A page's connection to its gateway, and to the page tier in its worker. */
 export class Trivium extends EventTarget {
   /** Settles when the page tier can run functions; rejects if it can't start. */
   readonly ready: Promise<void>;
+  private readonly gateway: Gateway;
+  private readonly spans: Spans;
   private readonly worker: Worker;
   private readonly listeners = new Map<number, (message: FromWorker) => void>();
   private count = 0;
@@ -54,6 +59,8 @@ export class Trivium extends EventTarget {
 
   private constructor(base: URL) {
     super();
+    this.gateway = new Gateway(base);
+    this.spans = new Spans(this.gateway);
     this.worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
     this.worker.onerror = (event) => this.broke(event.message);
@@ -131,6 +138,25 @@ export class Trivium extends EventTarget {
   ): AsyncGenerator<Part | Answer> {
     const { signal } = settings;
     signal?.throwIfAborted();
+    const { ask, blobs } = form(name, inputs, settings);
+    // While the worker is busy starting, an answer waits for nothing of that.
+    const all =
+      this.absent(name) && !stays(ask)
+        ? direct(this.gateway, this.spans, ask, blobs, stream, signal)
+        : this.worked(ask, blobs, stream, signal);
+    for await (const said of all) {
+      if (said.type === "fault") throw TriviumError.from(said);
+      yield said;
+    }
+  }
+
+  /** Asks the worker. */
+  private async *worked(
+    ask: Ask,
+    blobs: Record<string, Blob | Bytes>,
+    stream: boolean,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Said> {
     const id = ++this.count;
     const heard: Said[] = [];
     let wake = (): void => undefined;
@@ -142,8 +168,8 @@ export class Trivium extends EventTarget {
     signal?.addEventListener("abort", abort);
     let done = false;
     try {
-      this.send({ kind: "ask", id, stream, ...form(name, inputs, settings) });
-      for (;;) {
+      this.send({ kind: "ask", id, ask, blobs, stream });
+      while (!done) {
         const said = heard.shift();
         if (said === undefined) {
           await new Promise<void>((resolve) => {
@@ -154,15 +180,19 @@ export class Trivium extends EventTarget {
           continue;
         }
         done = said.type !== "part";
-        if (said.type === "fault") throw TriviumError.from(said);
         yield said;
-        if (done) return;
       }
     } finally {
       if (!done) this.send({ kind: "cancel", id });
       signal?.removeEventListener("abort", abort);
       this.listeners.delete(id);
     }
+  }
+
+  /** Whether Python, or its models for this function, are still on their way or never come. */
+  private absent(name: string): boolean {
+    const { phase, functions } = this.latest;
+    return phase !== "ready" || functions[name]?.state === "loading";
   }
 
   private query(kind: "functions" | "usage"): Promise<FromWorker> {

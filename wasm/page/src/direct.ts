@@ -1,41 +1,71 @@
-// How is an ask answered while Python is still on its way? By the edge, asked from here.
+// How is an ask answered while the page tier is still on its way? By the edge, asked from here.
 
-import { TriviumError } from "./faults";
-import { type Gateway, JSON_TYPE, fault } from "./gateway";
-import { pack } from "./msgpack";
+import { TriviumError, text } from "./faults";
+import { EVENTS, type Gateway, JSON_TYPE, fault } from "./gateway";
+import { type Packable, pack } from "./msgpack";
 import { type Spans, open } from "./spans";
-import type { Answer, Ask, Bytes } from "./wire";
+import type { Answer, Ask, Bytes, Said } from "./wire";
 
-/** Asks the edge and returns its answer; the time on the way is added to it. */
-export async function direct(
+/** Asks the edge; yields the parts, where the answer is streamed, and then the answer. */
+export async function* direct(
   gateway: Gateway,
   spans: Spans,
   ask: Ask,
-  blobs: Record<string, Bytes>,
-  signal: AbortSignal,
-): Promise<Answer> {
+  blobs: Record<string, Blob | Bytes>,
+  stream: boolean,
+  signal?: AbortSignal,
+): AsyncGenerator<Said> {
   const span = open(`infer ${ask.function}`, ask.trace);
   const begun = performance.now();
-  const inputs = {
-    ...ask.inputs,
-    ...Object.fromEntries(
-      Object.entries(blobs).map(([name, { media, data }]) => [name, { media, data }]),
-    ),
-  };
+  const inputs: Record<string, Packable> = { ...ask.inputs };
+  for (const [name, blob] of Object.entries(blobs)) {
+    const { media, data } = blob instanceof Blob ? { media: blob.type, data: blob } : blob;
+    inputs[name] = { media, data };
+  }
   const body = pack({ ...ask, inputs, budget: { ...ask.budget }, trace: span.header });
-  const call = gateway.ask(ask.function, body, JSON_TYPE, span.header);
-  signal.addEventListener("abort", () => call.abort());
+  const call = gateway.ask(ask.function, body, stream ? EVENTS : JSON_TYPE, span.header);
+  const abort = (): void => call.abort();
+  signal?.addEventListener("abort", abort);
+  let failed = "cancelled";
   try {
     const response = await call.reply;
     if (!response.ok) throw await fault(response);
-    const answer = (await response.json()) as Answer;
-    const { decode, python, run, hop } = answer.ms;
-    const way = Math.max(0, performance.now() - begun - decode - python - run - hop);
-    const reason = `the page tier is still starting; ${answer.plan.reason}`;
-    spans.emit(span.end());
-    return { ...answer, ms: { ...answer.ms, hop: hop + way }, plan: { ...answer.plan, reason } };
+    for await (const said of stream ? events(response) : [(await response.json()) as Said]) {
+      yield said.type === "answer" ? arrived(said, performance.now() - begun) : said;
+    }
+    failed = "";
   } catch (error) {
-    spans.emit(span.end(error instanceof TriviumError ? error.code : "tier_unreachable"));
-    throw error;
+    signal?.throwIfAborted();
+    failed = error instanceof TriviumError ? error.code : "tier_unreachable";
+    throw error instanceof TriviumError
+      ? error
+      : new TriviumError(failed, `the edge's answer broke off: ${text(error)}`, { tier: "edge" });
+  } finally {
+    call.abort();
+    spans.emit(span.end(failed));
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** The answer as seen from the page. */
+function arrived(answer: Answer, ms: number): Answer {
+  const { decode, python, run, hop } = answer.ms;
+  const way = Math.max(0, ms - decode - python - run - hop);
+  const reason = `${answer.plan.reason}; not page (still starting)`;
+  return { ...answer, ms: { ...answer.ms, hop: hop + way }, plan: { ...answer.plan, reason } };
+}
+
+/** Cuts server-sent events, each of one line of data, out of a reply. */
+async function* events(response: Response): AsyncGenerator<Said> {
+  const decoder = new TextDecoder();
+  const reader = response.body?.getReader();
+  let rest = "";
+  for (let each = await reader?.read(); each?.value; each = await reader?.read()) {
+    const cut = (rest + decoder.decode(each.value, { stream: true })).split("\n\n");
+    rest = cut.pop() ?? "";
+    for (const event of cut) {
+      const data = /^data: (.*)$/m.exec(event)?.[1];
+      if (data !== undefined) yield JSON.parse(data) as Said;
+    }
   }
 }

@@ -4,7 +4,8 @@ import { TriviumError, text } from "./faults";
 import type { Fault, Road } from "./wire";
 
 export const JSON_TYPE = "application/json";
-export const MSGPACK = "application/msgpack";
+export const EVENTS = "text/event-stream";
+const MSGPACK = "application/msgpack";
 
 /** A request under way; `abort` lets the gateway know that nobody waits any more. */
 export interface Call {
@@ -33,7 +34,7 @@ export class Gateway {
   }
 
   /** Sends an ask; the reply may be of any status, and rejects only if none came. */
-  ask(name: string, body: Uint8Array<ArrayBuffer>, accept: string, trace: string): Call {
+  ask(name: string, body: Blob | Uint8Array<ArrayBuffer>, accept: string, trace: string): Call {
     const control = new AbortController();
     const path = `v1/infer/${encodeURIComponent(name)}`;
     const headers = { Accept: accept, "Content-Type": MSGPACK, traceparent: trace };

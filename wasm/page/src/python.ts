@@ -15,6 +15,7 @@ export interface Page {
     tokens: Tokens | null,
     models: Map<string, Session>,
   ): void;
+  /** Stops serving a version; settles when no ask uses it, nor one replaced under its number. */
   remove(name: string, version: string): Promise<void>;
   ask(
     id: number,

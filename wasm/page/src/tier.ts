@@ -1,7 +1,7 @@
 // How does the page tier come up, and how does it stay in step with the gateway's bundles?
 
 import type { PyodideAPI } from "pyodide";
-import { Bridge } from "./bridge";
+import { Bridge, type Models } from "./bridge";
 import { type Checked, SOURCE, files, manifest, needed } from "./bundles";
 import { TriviumError, text } from "./faults";
 import type { Gateway } from "./gateway";
@@ -17,6 +17,7 @@ interface Held {
   readiness: Readiness;
   /** Settles when the function is ready here, or rejects with why it never will be. */
   ready: Promise<void>;
+  models: Models | null;
 }
 
 export class PageTier {
@@ -48,7 +49,7 @@ export class PageTier {
     };
     this.bridge = Bridge.load(gateway.base);
     this.started = this.start(start(gateway.base));
-    this.started.catch((error: unknown) => this.say("failed", text(error)));
+    this.started.catch((error: unknown) => this.enter("failed", text(error)));
     void this.sync().catch(() => undefined);
   }
 
@@ -103,7 +104,7 @@ export class PageTier {
     await page.start();
     this.state.threads = bridge.threads;
     this.page = page;
-    this.say("ready", "");
+    this.enter("ready", "");
     return page;
   }
 
@@ -115,65 +116,84 @@ export class PageTier {
     const loads = changed.map(async (bundle) => {
       const before = this.held.get(bundle.name);
       const checked = await manifest(this.gateway, bundle);
-      const readiness: Readiness = { state: "loading", why: "" };
-      const ready = this.load(checked, readiness, before);
-      ready.catch(() => undefined);
-      this.held.set(bundle.name, { checked, readiness, ready });
-      // A later version takes over when it is ready; until then the one before answers.
-      if (before) await ready;
+      const held: Held = {
+        checked,
+        readiness: { state: "loading", why: "" },
+        ready: Promise.resolve(),
+        models: null,
+      };
+      held.ready = this.load(held, before);
+      held.ready.catch(() => undefined);
+      this.held.set(bundle.name, held);
+      // The version before answers until this one is ready; then asks go to this one.
+      if (before) await held.ready;
     });
     for (const each of await Promise.allSettled(loads)) {
       if (each.status === "rejected") throw each.reason;
     }
   }
 
-  private async load(checked: Checked, readiness: Readiness, before?: Held): Promise<void> {
-    const { manifest, bundle, variant } = checked;
-    const settle = (state: Readiness["state"], why: string): void => {
-      Object.assign(readiness, { state, why });
-      this.state.functions[bundle.name] = { ...readiness };
-      this.say(this.state.phase, this.state.detail);
-    };
-    settle("loading", "");
+  private async load(held: Held, before?: Held): Promise<void> {
+    const { manifest, bundle, text: written, variant } = held.checked;
     if (!variant) {
-      settle("elsewhere", "it has no variant for the page");
+      this.settle(held, "elsewhere", "it has no variant for the page");
       return;
     }
+    this.settle(held, "loading", "");
     try {
-      for (const name of needed(checked)) this.bytes.expected += manifest.files[name]?.size ?? 0;
+      for (const name of needed(held.checked)) {
+        this.bytes.expected += manifest.files[name]?.size ?? 0;
+      }
+      const came = (size: number): void => {
+        this.bytes.come += size;
+        this.say();
+      };
       const [bridge, found] = await Promise.all([
         this.bridge,
-        files(this.gateway, checked, (size) => {
-          this.bytes.come += size;
-          this.say(this.state.phase, this.state.detail);
-        }),
+        files(this.gateway, held.checked, came),
       ]);
-      const models = await bridge.sessions(variant, found);
+      held.models = await bridge.models(variant, found);
       const decoded = (name: string | null): string =>
         name === null ? "" : new TextDecoder().decode(found.get(name));
       const tokens = manifest.tokenizer && found.get(manifest.tokenizer);
       const page = await this.started;
       page.add(
-        checked.text,
+        written,
         decoded(SOURCE),
         bundle.digest,
         decoded(manifest.labels),
         tokens ? bridge.tokens(tokens) : null,
-        new Map(Object.entries(models)),
+        held.models.sessions,
       );
-      settle("ready", "");
-      const old = before?.checked.manifest.version;
-      if (old !== undefined && old !== manifest.version) await page.remove(bundle.name, old);
+      this.settle(held, "ready", "");
+      if (before) void this.retire(page, before, manifest.version);
     } catch (error) {
-      settle("failed", text(error));
+      this.settle(held, "failed", text(error));
       throw error;
     }
   }
 
-  private say(phase: State["phase"], detail: string): void {
+  /** Gives back what a replaced bundle held, once nobody uses it. */
+  private async retire(page: Page, { checked, models }: Held, next: string): Promise<void> {
+    const { name, version } = checked.manifest;
+    await page.remove(name, version === next ? "" : version);
+    await models?.release();
+  }
+
+  private settle({ checked, readiness }: Held, state: Readiness["state"], why: string): void {
+    Object.assign(readiness, { state, why });
+    this.state.functions[checked.bundle.name] = { ...readiness };
+    this.say();
+  }
+
+  private enter(phase: State["phase"], detail: string): void {
+    Object.assign(this.state, { phase, detail });
+    this.say();
+  }
+
+  private say(): void {
     const { come, expected } = this.bytes;
-    const progress = expected ? Math.min(1, come / expected) : 0;
-    Object.assign(this.state, { phase, detail, progress });
-    this.tell(structuredClone(this.state));
+    this.state.progress = expected ? Math.min(1, come / expected) : 0;
+    this.tell(this.state);
   }
 }

@@ -33,6 +33,11 @@ export interface Ask {
   trace: string;
 }
 
+/** Whether an ask must be answered in the page itself. */
+export function stays({ budget, tiers }: Ask): boolean {
+  return budget.reach === "page" || (tiers.length > 0 && tiers.every((tier) => tier === "page"));
+}
+
 export interface Road {
   tier: Tier;
   version: string;
@@ -83,6 +88,8 @@ export interface Fault {
   where: string | null;
   retry_after: number | null;
 }
+
+export type Said = Answer | Part | Fault;
 
 export interface Input {
   name: string;

@@ -1,12 +1,11 @@
-// Where do asks of the page go: to Python here, or to the edge while Python is not there?
+// How do the page's asks reach Python, and its answers the page?
 
 import "./heap";
-import { direct } from "./direct";
 import { TriviumError, text } from "./faults";
 import { Gateway } from "./gateway";
 import { Spans } from "./spans";
 import { PageTier } from "./tier";
-import type { Answer, Ask, Bytes, Fault, FromWorker, Part, ToWorker } from "./wire";
+import { type Ask, type Bytes, type Fault, type FromWorker, type ToWorker, stays } from "./wire";
 
 interface Scope {
   postMessage(message: FromWorker): void;
@@ -28,11 +27,7 @@ function connect(base: string): (message: ToWorker) => void {
     const begun = performance.now();
     const given = await bytes(blobs);
     if (stays(ask)) await within(tier.ready(ask.function), ask.budget.ms, signal);
-    const { page } = tier;
-    if (!page) {
-      say(id, await direct(gateway, spans, ask, given, signal));
-      return;
-    }
+    const page = await tier.started;
     const waited = performance.now() - begun;
     const json = JSON.stringify({ ...ask, budget: less(ask.budget, waited) });
     const list = Object.entries(given).map(([name, { media, data }]): [string, string, Uint8Array] => [
@@ -78,18 +73,13 @@ function connect(base: string): (message: ToWorker) => void {
   };
 }
 
-function say(id: number, said: Answer | Part | Fault): void {
+function say(id: number, said: Fault): void {
   scope.postMessage({ kind: "said", id, json: JSON.stringify(said) });
 }
 
 function faulty(error: unknown): Fault {
   const known = error instanceof TriviumError ? error : new TriviumError("internal", text(error));
   return known.fault;
-}
-
-/** Whether only this page may answer. */
-function stays({ budget, tiers }: Ask): boolean {
-  return budget.reach === "page" || (tiers.length > 0 && tiers.every((tier) => tier === "page"));
 }
 
 function less(budget: Ask["budget"], waited: number): Ask["budget"] {

@@ -10,6 +10,7 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from js import console
 from msgspec.structs import replace
@@ -43,11 +44,11 @@ from ..errors import (
     Conflict,
     RunFailed,
     TierError,
-    TooLarge,
     TriviumError,
 )
 from ..function import Function, Image, Loaded, Text
 from ..trace import Span, Tracer
+from . import limits
 from .timing import Timing
 
 ROADS_MS = 3_000.0
@@ -100,7 +101,7 @@ class Bridge(Protocol):
     """What runs models and decodes inputs: `bridge.ts`."""
 
     def tensor(self, dtype: str, shape: object, data: object) -> object: ...
-    def picture(self, data: object, media: str, bound: float) -> Awaitable[Picture]: ...
+    def picture(self, data: object, media: str, bound: int) -> Awaitable[Picture]: ...
 
 
 class Reply(Protocol):
@@ -192,12 +193,12 @@ class Tokenizer:
 
     def encode(self, text: str) -> Encoded:
         """Return the tokens of `text`; raise TooLarge above the variant's `max_tokens`."""
+        limits.tokenizable(text, self._most)
         try:
             line = self._lines.encode(text)
         except JsException as error:
             raise translated(error) from error
-        if self._most is not None and line.count > self._most:
-            raise TooLarge(f"the text has {line.count} tokens; at most {self._most} are allowed")
+        limits.tokens(line.count, self._most)
         return Encoded(line)
 
 
@@ -205,7 +206,8 @@ class Browser(Timing):
     """The page's host."""
 
     def __init__(self, bridge: Bridge) -> None:
-        self.loaded: dict[Function, Loaded] = {}
+        # Weak: a function that was replaced takes what it held along.
+        self.loaded: WeakKeyDictionary[Function, Loaded] = WeakKeyDictionary()
         self._bridge = bridge
 
     async def open(self, function: Function) -> Loaded:
@@ -215,12 +217,12 @@ class Browser(Timing):
     async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
         """Return a text as it is, and an image as a handle of its pixels."""
         if kind == "text":
-            return Text(value if isinstance(value, str) else _text(value))
-        if kind != "image":
-            raise BadInput(f"the page takes no input of kind {kind!r}; it takes: text, image")
+            if not isinstance(value, str):
+                raise BadInput(f"text is given as a string, not as {value.media}")
+            return limits.text(value)
         if isinstance(value, str):
-            raise BadInput("the input is text; an image is expected, as bytes and media type")
-        bound = float(variant.settings.get("shrink_above", 0))
+            raise BadInput(f"an {kind} is given as media and data, not as a string")
+        bound: int = variant.settings.get("shrink_above") or 0
         try:
             pixels = await self._bridge.picture(value.data, value.media, bound)
         except JsException as error:
@@ -231,13 +233,6 @@ class Browser(Timing):
         """Write the traceback to the browser's console."""
         lines = "".join(traceback.format_exception(error))
         console.error(f"{where}\n{lines}" if where else lines)
-
-
-def _text(blob: Blob) -> str:
-    try:
-        return _bytes(blob).decode()
-    except UnicodeDecodeError as error:
-        raise BadInput(f"the text is not UTF-8: {error}") from error
 
 
 def _bytes(blob: Blob) -> bytes:
@@ -391,13 +386,10 @@ class Page:
         self._engine.add(function)
 
     async def remove(self, name: str, version: str) -> None:
-        """Stop serving one version; return when no ask runs that may use it."""
-        function = self._engine.functions.get(name, {}).get(version)
+        """Stop serving one version; return when no ask runs any more that may use it."""
         self._engine.remove(name, version)
-        while self._engine.running:
-            await asyncio.sleep(0.05)
-        if function is not None:
-            self._host.loaded.pop(function, None)
+        if running := list(self._tasks.values()):
+            await asyncio.wait(running)
 
     def ask(
         self, number: int, text: str, blobs: Any, stream: bool, say: Callable[[str], None]

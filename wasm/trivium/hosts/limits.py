@@ -1,0 +1,33 @@
+"""How much may an input be, on every tier alike?"""
+
+from __future__ import annotations
+
+from ..errors import BadInput, TooLarge
+from ..function import Text
+
+MOST_CHARACTERS = 1 << 20
+CHARACTERS_A_TOKEN = 64
+"""Text above this many characters for each token allowed is refused without counting its tokens."""
+
+
+def text(value: str) -> Text:
+    """Return what a person wrote, if it is not empty and not beyond all bounds."""
+    if not value.strip():
+        raise BadInput("the text is empty")
+    if len(value) > MOST_CHARACTERS:
+        raise TooLarge(
+            f"the text has {len(value)} characters; at most {MOST_CHARACTERS} are allowed"
+        )
+    return Text(value)
+
+
+def tokenizable(value: str, most: int | None) -> None:
+    """Raise TooLarge for a text that can't have as few tokens as a variant takes."""
+    if most and len(value) > most * CHARACTERS_A_TOKEN:
+        raise TooLarge(f"the text has {len(value)} characters; at most {most} tokens are allowed")
+
+
+def tokens(count: int, most: int | None) -> None:
+    """Raise TooLarge for more tokens than a variant takes."""
+    if most and count > most:
+        raise TooLarge(f"the text has {count} tokens; at most {most} are allowed")
