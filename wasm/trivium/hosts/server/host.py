@@ -13,18 +13,15 @@ import numpy as np
 import tokenizers
 
 from ...contract import Blob, Tensor, Variant
-from ...errors import BadInput, BundleError, ModelNotReady, TooLarge
+from ...errors import BadInput, BundleError, ModelNotReady
 from ...function import Function, Image, Loaded, Text
+from .. import limits
 from ..timing import Timing
 from . import media
 from .bundles import Bundle
 from .session import OrtSession, open_graph
 
 T = TypeVar("T")
-
-MOST_CHARACTERS = 1 << 20
-CHARACTERS_A_TOKEN = 64
-"""Text above this many characters for each token allowed is refused without counting its tokens."""
 
 
 class Tokens:
@@ -49,14 +46,9 @@ class Tokenizer:
 
     def encode(self, text: str) -> Tokens:
         """Return the tokens of `text`; raise TooLarge above the variant's `max_tokens`."""
-        most = self._most
-        if most and len(text) > most * CHARACTERS_A_TOKEN:
-            raise TooLarge(
-                f"the text has {len(text)} characters; at most {most} tokens are allowed"
-            )
+        limits.tokenizable(text, self._most)
         encoding = self._tokenizer.encode(text)
-        if most and len(encoding.ids) > most:
-            raise TooLarge(f"the text has {len(encoding.ids)} tokens; at most {most} are allowed")
+        limits.tokens(len(encoding.ids), self._most)
         return Tokens(encoding)
 
 
@@ -104,7 +96,7 @@ class ServerHost(Timing):
         if kind == "text":
             if not isinstance(value, str):
                 raise BadInput(f"text is given as a string, not as {value.media}")
-            return text(value)
+            return limits.text(value)
         if isinstance(value, str):
             raise BadInput(f"an {kind} is given as media and data, not as a string")
         bound = variant.settings.get("shrink_above")
@@ -138,17 +130,6 @@ class ServerHost(Timing):
             most = variant.settings.get("max_tokens")
             tokenizer = Tokenizer(bundle.text(manifest.tokenizer), most)
         return Loaded(sessions, labels, tokenizer, variant.settings)
-
-
-def text(value: str) -> Text:
-    """Return what a person wrote, if it is not empty and not beyond all bounds."""
-    if not value.strip():
-        raise BadInput("the text is empty")
-    if len(value) > MOST_CHARACTERS:
-        raise TooLarge(
-            f"the text has {len(value)} characters; at most {MOST_CHARACTERS} are allowed"
-        )
-    return Text(value)
 
 
 def _int64(values: list[int]) -> Tensor:

@@ -1,0 +1,133 @@
+"""The house rules that a program can check."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import trivium
+from trivium_cloud import settings as cloud
+from trivium_edge import settings as edge
+
+ROOT = Path(__file__).parent.parent
+KERNEL = ROOT / "wasm" / "trivium"
+ORDER = ("errors", "contract", "trace", "function", "router", "engine")
+ROOMS = {
+    "trivium": KERNEL,
+    "trivium_edge": ROOT / "edge" / "trivium_edge",
+    "trivium_cloud": ROOT / "cloud" / "trivium_cloud",
+    "trivium_models": ROOT / "models" / "trivium_models",
+}
+MAY_IMPORT = {
+    "trivium": set(),
+    "trivium_edge": {"trivium"},
+    "trivium_cloud": {"trivium"},
+    "trivium_models": {"trivium"},
+}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (level, module) of each import, wherever it stands in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or ""
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_the_kernel_imports_only_what_stands_above(name: str) -> None:
+    """One direction, so that a reader needs no other file than those before."""
+    above = ORDER[: ORDER.index(name)]
+    for level, module in imports(KERNEL / f"{name}.py"):
+        if level:
+            assert module in above, f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_the_kernel_depends_on_msgspec_and_the_standard_library(name: str) -> None:
+    """Nothing else can be had in a page."""
+    for level, module in imports(KERNEL / f"{name}.py"):
+        if not level:
+            top = module.partition(".")[0]
+            assert top in sys.stdlib_module_names | {"msgspec", "__future__"}, module
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_do_not_import_each_other(room: str) -> None:
+    """Edge and cloud share the kernel's hosts, and nobody imports the compile kit."""
+    for path in ROOMS[room].rglob("*.py"):
+        for level, module in imports(path):
+            top = module.partition(".")[0]
+            if not level and top in ROOMS and top != room:
+                assert top in MAY_IMPORT[room], f"{path} imports {module}"
+
+
+def test_importing_the_kernel_loads_no_server_library() -> None:
+    """Start-up in the page pays for each module."""
+    heavy = ("litestar", "httpx", "onnxruntime", "numpy", "opentelemetry", "asyncio", "uuid")
+    code = f"import sys, trivium, trivium.engine; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    # msgspec brings uuid itself.
+    assert set(ast.literal_eval(found)) <= {"uuid"}
+
+
+def test_the_public_door_is_sorted_and_true() -> None:
+    """Every name is there, once, in order."""
+    assert sorted(trivium.__all__, key=str) == trivium.__all__
+    assert all(hasattr(trivium, name) for name in trivium.__all__)
+
+
+@pytest.mark.parametrize("module", [edge, cloud])
+def test_every_setting_is_documented(module: object) -> None:
+    """By its variable's name, in the README."""
+    readme = (ROOT / "README.md").read_text()
+    prefix: str = module.PREFIX  # type: ignore[attr-defined]
+    for field in fields(module.Settings):  # type: ignore[attr-defined]
+        assert f"`{prefix}{field.name.upper()}`" in readme
+
+
+def test_every_script_is_documented() -> None:
+    """In the README too."""
+    readme = (ROOT / "README.md").read_text()
+    for script in (ROOT / "scripts").iterdir():
+        assert f"scripts/{script.name}" in readme
+
+
+def test_files_stay_readable() -> None:
+    """No module is longer than 400 lines, and the kernel's core than 1,700 together."""
+    sizes = {
+        path: len(path.read_text().splitlines())
+        for room in ROOMS.values()
+        for path in room.rglob("*.py")
+    }
+    assert {str(path): size for path, size in sizes.items() if size > 450} == {}
+    assert sum(sizes[KERNEL / f"{name}.py"] for name in ORDER) <= 1700
+
+
+def test_versions_agree() -> None:
+    """The package's, the page's and the changelog's."""
+    assert f'"version": "{trivium.__version__}"' in (ROOT / "wasm/page/package.json").read_text()
+    assert f"## {trivium.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert importlib.import_module("importlib.metadata").version("trivium") == trivium.__version__
+
+
+def test_no_file_is_too_large_for_git() -> None:
+    """All tracked files together stay within 48 MiB."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    paths = [ROOT / name for name in listed.decode().split("\0") if name]
+    assert sum(path.stat().st_size for path in paths if path.is_file()) <= 48 << 20
