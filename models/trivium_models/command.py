@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "and an interrupted one goes on.",
     )
     add_functions(build)
-    build.add_argument("--out", type=Path, default=ZOO, help="where bundles go (default: %(default)s)")
+    build.add_argument(
+        "--out", type=Path, default=ZOO, help="where bundles go (default: %(default)s)"
+    )
     build.add_argument(
         "--cache", type=Path, default=CACHE, help="where packages are kept (default: %(default)s)"
     )
@@ -46,17 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--inputs", type=Path, required=True, help="a text file, a line an input, or photos' folder"
     )
     given = parser.parse_args(arguments)
-    try:
-        for name in given.functions or [path.parent.name for path in builtin()]:
-            if given.verb == "build":
-                package(find(name), given.out, say, given.cache)
-            else:
-                from .measure import report
+    for name in given.functions or [path.parent.name for path in builtin()]:
+        if given.verb == "build":
+            package(find(name), given.out, say, given.cache)
+        else:
+            from .measure import report
 
-                report(given.out / name, given.inputs, print)
-    except BundleError as error:
-        print(f"trivium models: {error.message}", file=sys.stderr)
-        return 1
+            report(given.out / name, given.inputs, print)
     return 0
 
 
@@ -87,4 +85,4 @@ def find(name: str) -> Path:
 
 def say(line: str) -> None:
     """Show progress where it can't be mistaken for a result."""
-    print(line, file=sys.stderr, flush=True)
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

