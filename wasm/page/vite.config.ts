@@ -1,11 +1,12 @@
 // How is the page built, and where do Pyodide, ONNX Runtime and msgspec come from?
 
-import { copyFileSync, existsSync, mkdirSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
 const ROOT = import.meta.dirname;
 const PUBLIC = join(ROOT, "public", "runtime");
+const FUNCTIONS = join(ROOT, "../../models/functions");
 
 const COPIES = {
   pyodide: [
@@ -35,12 +36,26 @@ function runtime(): Plugin {
         }
       }
       const wheel = readdirSync(PUBLIC).find((file) => /^msgspec-.*wasm32\.whl$/.test(file));
-      if (wheel === undefined && !existsSync(join(PUBLIC, "msgspec.whl"))) {
+      if (wheel !== undefined) copyFileSync(join(PUBLIC, wheel), join(PUBLIC, "msgspec.whl"));
+      if (!existsSync(join(PUBLIC, "msgspec.whl"))) {
         this.error(`put msgspec's wheel for Pyodide into ${PUBLIC}; scripts/install does it`);
       }
-      if (wheel !== undefined) copyFileSync(join(PUBLIC, wheel), join(PUBLIC, "msgspec.whl"));
+      samples();
     },
   };
+}
+
+/** Offers the photos that lie beside the built-in functions as samples. */
+function samples(): void {
+  const all = readdirSync(FUNCTIONS, { recursive: true, encoding: "utf8" });
+  const photos = all.filter((path) => /\.(jpg|png|webp)$/.test(path)).sort();
+  mkdirSync(join(PUBLIC, "samples"), { recursive: true });
+  const list = photos.map((path) => {
+    const name = basename(path);
+    copyFileSync(join(FUNCTIONS, path), join(PUBLIC, "samples", name));
+    return `runtime/samples/${name}`;
+  });
+  writeFileSync(join(PUBLIC, "samples.json"), JSON.stringify(list));
 }
 
 export default defineConfig({

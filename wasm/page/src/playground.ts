@@ -1,6 +1,9 @@
-// What can one try here?
+// What can one try here, and what came of it?
 
-import { Trivium } from "./client";
+import { type Listed, type Settings, type Tier, Trivium, TriviumError } from "./client";
+import { make, one } from "./elements";
+import { type Fields, fields } from "./inputs";
+import { showAnswer, showError, showParts, showState, showWaiting } from "./show";
 
 declare global {
   interface Window {
@@ -8,4 +11,95 @@ declare global {
   }
 }
 
-window.trivium = await Trivium.connect();
+const BUDGETS = [undefined, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000, 2000, 5000];
+
+const trivium = await Trivium.connect();
+window.trivium = trivium;
+trivium.addEventListener("state", () => showState(trivium.state));
+showState(trivium.state);
+
+const budget = one<HTMLInputElement>("budget");
+const quality = one<HTMLInputElement>("quality");
+let chosen: Listed | null = null;
+let given: Fields | null = null;
+let asking: AbortController | null = null;
+
+function settings(signal: AbortSignal): Settings {
+  const ms = BUDGETS[budget.valueAsNumber];
+  const reach = document.querySelector<HTMLInputElement>("#reach :checked")?.value as Tier;
+  const force = one<HTMLSelectElement>("force").value as Tier | "";
+  return {
+    options: given?.options() ?? {},
+    budget: { reach, quality: quality.valueAsNumber, ...(ms === undefined ? {} : { ms }) },
+    tiers: force ? [force] : [],
+    signal,
+  };
+}
+
+async function ask(): Promise<void> {
+  if (!chosen || !given) return;
+  asking?.abort();
+  const control = new AbortController();
+  asking = control;
+  showWaiting();
+  try {
+    const { name, schema } = chosen;
+    const inputs = given.inputs();
+    if (schema.streams) {
+      let parts: unknown[] = [];
+      for await (const said of trivium.stream(name, inputs, settings(control.signal))) {
+        if (asking !== control) return;
+        if (said.type === "answer") showAnswer(said);
+        else showParts((parts = [...parts, said.output]));
+      }
+    } else {
+      const answer = await trivium.infer(name, inputs, settings(control.signal));
+      if (asking === control) showAnswer(answer);
+    }
+  } catch (error) {
+    if (control.signal.aborted) return;
+    showError(error instanceof TriviumError ? error : { message: (error as Error).message });
+  }
+}
+
+function choose(listed: Listed, samples: readonly string[]): void {
+  chosen = listed;
+  one("doc").textContent = listed.schema.doc;
+  const places = { inputs: one("inputs"), options: one("options") };
+  given = fields(listed.schema, samples, places, () => void ask());
+}
+
+function list(all: readonly Listed[], samples: readonly string[]): void {
+  const tabs = [...all]
+    .sort((a, b) => b.name.localeCompare(a.name))
+    .map((listed, index) => {
+      const onchange = (): void => choose(listed, samples);
+      const radio = make("input", { type: "radio", name: "function", checked: !index, onchange });
+      if (!index) choose(listed, samples);
+      return make("label", { title: listed.schema.doc }, radio, make("span", {}, listed.name));
+    });
+  const none = make("p", { className: "quiet" }, "The gateway serves no function.");
+  one("functions").replaceChildren(...(tabs.length ? tabs : [none]));
+}
+
+one("form").onsubmit = (event) => {
+  event.preventDefault();
+  void ask();
+};
+one("form").onkeydown = (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) void ask();
+};
+budget.oninput = () => {
+  const ms = BUDGETS[budget.valueAsNumber];
+  one("budget-text").textContent = ms === undefined ? "off" : `${ms} ms`;
+};
+quality.oninput = () => {
+  one("quality-text").textContent = quality.value;
+};
+
+try {
+  const samples = fetch("runtime/samples.json").then((response) => response.json());
+  list(await trivium.functions(), (await samples.catch(() => [])) as string[]);
+} catch (error) {
+  one("functions").replaceChildren(make("p", { className: "error" }, (error as Error).message));
+}

@@ -1,0 +1,204 @@
+// How does an answer look?
+
+import type { Answer, State, Tier, TriviumError } from "./client";
+import { make, one } from "./elements";
+
+const PARTS = ["decode", "python", "run", "hop"] as const;
+
+interface Label {
+  label: string;
+  score: number;
+}
+
+const last = new Map<string, number[]>();
+
+/** Shows the page tier's state. */
+export function showState({ phase, detail, progress, isolated, threads, functions }: State): void {
+  const states = Object.values(functions);
+  const loading = states.filter(({ state }) => state === "loading").length;
+  const failed = Object.entries(functions).filter(([, { state }]) => state === "failed");
+  const pill = one("tier");
+  const busy = phase === "starting" || (phase === "ready" && loading > 0);
+  pill.dataset["phase"] = phase === "failed" || failed.length ? "failed" : busy ? "starting" : phase;
+  one("tier-progress").hidden = !busy;
+  one<HTMLProgressElement>("tier-progress").value = progress;
+  const ready = `${threads} thread${threads > 1 ? "s" : ""}${isolated ? "" : ", not isolated"}`;
+  const text = {
+    starting: "The page tier is starting; the edge answers",
+    failed: "The page tier failed; the edge answers",
+    ready: busy ? "The page tier is loading models" : `The page tier is ready (${ready})`,
+  }[phase];
+  one("tier-text").textContent = failed.length
+    ? `The page runs without ${failed.map(([name]) => name).join(", ")}`
+    : text;
+  pill.title = [detail, ...failed.map(([name, { why }]) => `${name}: ${why}`)].join("\n").trim();
+}
+
+/** Shows an answer, or a part of one that is still coming. */
+export function showAnswer(answer: Answer): void {
+  const { tier, plan, ms } = answer;
+  roads(tier, answer);
+  reason(plan.reason);
+  const result = one("result");
+  result.dataset["tier"] = tier;
+  result.replaceChildren(...output(answer));
+  const total = PARTS.reduce((sum, part) => sum + ms[part], 0);
+  one("times").hidden = false;
+  one("bar").ariaLabel = PARTS.map((part) => `${part} ${short(ms[part])} ms`).join(", ");
+  one("bar").replaceChildren(
+    ...PARTS.filter((part) => ms[part] > 0).map((part) => {
+      const piece = make("i", { className: part, title: `${part}: ${short(ms[part])} ms` });
+      piece.style.flexGrow = `${ms[part] / total}`;
+      return piece;
+    }),
+  );
+  one("legend").replaceChildren(
+    ...PARTS.map((part) =>
+      make("li", {}, make("i", { className: part }), `${part} ${short(ms[part])} ms`),
+    ),
+    make("li", {}, make("b", {}, `${short(total)} ms in all`)),
+  );
+  const facts = { model: answer.model, version: answer.version, trace: traceId(answer.trace) };
+  one("facts").hidden = false;
+  one("facts").replaceChildren(
+    ...Object.entries(facts).flatMap(([name, value]) => [
+      make("dt", {}, name),
+      make("dd", {}, value),
+    ]),
+  );
+  remember(answer, total);
+}
+
+/** Shows what came so far of an answer in parts. */
+export function showParts(parts: readonly unknown[]): void {
+  one("result").replaceChildren(...value(parts));
+}
+
+/** Shows why there is no answer. */
+export function showError({ message, code, where, tier }: Partial<TriviumError>): void {
+  roads(null, null);
+  reason(message ?? "unknown", true);
+  one("times").hidden = true;
+  one("facts").hidden = true;
+  const rest = [code, tier && `on the ${tier} tier`, where].filter(Boolean).join(" · ");
+  one("result").replaceChildren(...(rest ? [make("pre", {}, rest)] : []));
+}
+
+/** Shows that an answer is awaited. */
+export function showWaiting(): void {
+  roads(null, null);
+  reason("Asking …");
+}
+
+function reason(text: string, error = false): void {
+  one("reason").textContent = text;
+  one("reason").classList.toggle("error", error);
+}
+
+function roads(taken: Tier | null, answer: Answer | null): void {
+  for (const place of one("roads").querySelectorAll("li")) {
+    const tier = place.dataset["tier"];
+    const road = answer?.plan.roads.find((each) => each.tier === tier);
+    place.classList.toggle("taken", tier === taken);
+    place.classList.toggle("out", answer !== null && !road);
+    const text = place.querySelector("span");
+    if (!text || !answer) continue;
+    text.textContent = road
+      ? `${short(road.ms[1])} ms, quality ${road.quality.toFixed(2)}${road.ready ? "" : ", not ready"}`
+      : "no road";
+  }
+}
+
+function output({ function: name, output: given }: Answer): HTMLElement[] {
+  if (!isVector(given)) return value(given);
+  const elements = value(given);
+  const before = last.get(name);
+  last.set(name, given);
+  if (before?.length === given.length) {
+    const cosine = dot(before, given) / Math.sqrt(dot(before, before) * dot(given, given));
+    elements.push(make("p", {}, "cosine to the one before: ", make("b", {}, cosine.toFixed(4))));
+  }
+  return elements;
+}
+
+function value(given: unknown): HTMLElement[] {
+  if (isLabels(given)) return [labels(given)];
+  if (isVector(given)) return vector(given);
+  if (typeof given === "string") return [make("p", {}, given)];
+  return [make("pre", {}, JSON.stringify(given, null, 2))];
+}
+
+function labels(given: readonly Label[]): HTMLElement {
+  const list = make("dl", { className: "labels" });
+  for (const { label, score } of given) {
+    const fill = make("div", { className: "fill" });
+    fill.style.width = `${100 * score}%`;
+    const percent = `${(100 * score).toFixed(1)} %`;
+    list.append(make("dt", {}, label), make("div", { className: "track" }, fill));
+    list.append(make("dd", {}, percent));
+  }
+  return list;
+}
+
+function vector(given: readonly number[]): HTMLElement[] {
+  const canvas = make("canvas", { className: "strip", width: given.length, height: 1 });
+  canvas.setAttribute("role", "img");
+  canvas.ariaLabel = `${given.length} numbers as colours`;
+  const context = canvas.getContext("2d");
+  const most = Math.max(...given.map(Math.abs)) || 1;
+  given.forEach((each, i) => {
+    if (!context) return;
+    const strength = Math.sqrt(Math.abs(each) / most);
+    context.fillStyle = `hsl(${each > 0 ? 172 : 30} 75% 50% / ${strength})`;
+    context.fillRect(i, 0, 1, 1);
+  });
+  const norm = Math.sqrt(dot(given, given));
+  const numbers = given.slice(0, 6).map((each) => each.toFixed(4));
+  return [
+    canvas,
+    make("p", {}, `${given.length} numbers, norm ${norm.toFixed(4)}`),
+    make("p", { className: "numbers" }, `[${numbers.join(", ")}, …]`),
+  ];
+}
+
+function remember(answer: Answer, total: number): void {
+  const table = one<HTMLTableElement>("past");
+  const tier = make("b", {}, answer.tier);
+  tier.dataset["tier"] = answer.tier;
+  const cells = [tier, answer.function, gist(answer.output)];
+  const row = make("tr", {}, ...cells.map((each) => make("td", {}, each)));
+  row.append(make("td", { className: "number" }, short(total)));
+  table.hidden = false;
+  table.tBodies[0]?.prepend(row);
+  while ((table.tBodies[0]?.rows.length ?? 0) > 6) table.tBodies[0]?.deleteRow(-1);
+}
+
+function gist(given: unknown): string {
+  if (isLabels(given)) return `${given[0]?.label} ${((given[0]?.score ?? 0) * 100).toFixed(1)} %`;
+  if (isVector(given)) return given.slice(0, 3).map((each) => each.toFixed(4)).join(", ");
+  return JSON.stringify(given).slice(0, 80);
+}
+
+function isLabels(given: unknown): given is Label[] {
+  return (
+    Array.isArray(given) &&
+    given.length > 0 &&
+    given.every((each) => typeof each?.label === "string" && typeof each?.score === "number")
+  );
+}
+
+function isVector(given: unknown): given is number[] {
+  return Array.isArray(given) && given.length > 8 && given.every((x) => typeof x === "number");
+}
+
+function dot(a: readonly number[], b: readonly number[]): number {
+  return a.reduce((sum, each, i) => sum + each * (b[i] ?? 0), 0);
+}
+
+function short(ms: number): string {
+  return ms >= 100 || ms === 0 ? ms.toFixed(0) : ms >= 10 ? ms.toFixed(1) : ms.toFixed(2);
+}
+
+function traceId(header: string): string {
+  return header.split("-")[1] ?? "";
+}
