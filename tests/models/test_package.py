@@ -100,7 +100,8 @@ MISTAKES = {
     "the result has no hint": "@function('a.b')\nasync def f(): ...",
     "parameter 'x' has no JSON form": "@function('a.b')\nasync def f(x: Path) -> int: ...\n"
     "from pathlib import Path",
-    "default of parameter 'x' does not fit": "@function('a.b')\nasync def f(x: int = 'a') -> int: ...",
+    "default of parameter 'x' does not fit": "@function('a.b')\n"
+    "async def f(x: int = 'a') -> int: ...",
     "any number of values": "@function('a.b')\nasync def f(*x: int) -> int: ...",
     "annotated AsyncIterator[T]": "@function('a.b')\nasync def f() -> int: yield 1",
 }
