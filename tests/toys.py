@@ -98,6 +98,11 @@ def manifest(
     )
 
 
+def having(made: Manifest, **fields: Any) -> Manifest:
+    """Return a manifest with some fields replaced."""
+    return replace(made, **fields)
+
+
 def bundle(folder: Path, source: str, made: Manifest, **files: bytes) -> Path:
     """Write a bundle into `folder` and return its own folder."""
     home = folder / made.name
@@ -193,6 +198,7 @@ class Hop:
 
     def __init__(self, engine: Engine, ms: float = 5.0, down: TriviumError | None = None) -> None:
         self.engine = engine
+        self.known = True
         self.ms = ms
         self.down = down
         self.asks: list[Ask] = []

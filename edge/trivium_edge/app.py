@@ -13,8 +13,10 @@ import msgspec
 from litestar import Litestar, Request, Response, get, post
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath
 from litestar.response import File
 from litestar.static_files import create_static_files_router
+from litestar.types import Message, Scope
 from msgspec.structs import replace
 
 import trivium
@@ -37,6 +39,7 @@ ISOLATION = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+_ISOLATION = [(name.encode(), value.encode()) for name, value in ISOLATION.items()]
 FOREVER = "public, max-age=31536000, immutable"
 MOST_SPANS = 512
 
@@ -99,7 +102,7 @@ def create_app(
         ]
 
     @get("/bundles/{name:str}/{digest:str}/{file:str}", include_in_schema=False)
-    async def bundle_file(name: str, digest: str, file: str) -> File:
+    async def bundle_file(name: FromPath[str], digest: FromPath[str], file: FromPath[str]) -> File:
         bundle = server.bundles.get(name)
         if bundle is None:
             raise UnknownFunction(f"no bundle {name!r} is served here")
@@ -159,8 +162,14 @@ def create_app(
         lifespan=[lifespan],
         exception_handlers={Exception: web.refuse},
         cors_config=cors(settings.origins),
-        response_headers=ISOLATION,
+        before_send=[_isolate],
         openapi_config=openapi.config("Trivium edge", trivium.__version__),
         request_max_body_size=web.MOST_BODY,
         logging_config=None,
     )
+
+
+async def _isolate(message: Message, _: Scope) -> None:
+    """Add the headers to every response: errors and preflights have them too."""
+    if message["type"] == "http.response.start":
+        message["headers"] = [*message.get("headers", ()), *_ISOLATION]

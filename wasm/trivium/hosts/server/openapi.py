@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Response, get
-from litestar.handlers import HTTPRouteHandler
+from litestar import Litestar, Response, Router, get
+from litestar.exceptions import NotFoundException
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 
 from ...contract import EVENTS, JSON, MSGPACK, Answer, Ask
 from .upstream import Refusal
-from .web import ASK_HEADERS, HEADERS, AnyRequest
+from .web import ASK_HEADERS, HEADERS, AnyConnection, AnyRequest
 
 PATH = "/openapi.json"
 _INFER = "/v1/infer/{name}"
@@ -19,8 +21,19 @@ _REF = "#/components/schemas/{name}"
 
 
 def config(title: str, version: str) -> OpenAPIConfig:
-    """Return Litestar's configuration; the finished document is at PATH."""
-    return OpenAPIConfig(title=title, version=version, path="/schema")
+    """Return Litestar's configuration; the finished document is at PATH alone."""
+    # Litestar's own pages would show an unfinished document, by scripts from a CDN.
+    hidden = Router("/schema", route_handlers=[], guards=[_hide], include_in_schema=False)
+    return OpenAPIConfig(
+        title=title,
+        version=version,
+        openapi_router=hidden,
+        render_plugins=[JsonRenderPlugin()],
+    )
+
+
+def _hide(_: AnyConnection, __: BaseRouteHandler) -> None:
+    raise NotFoundException
 
 
 def document(app: Litestar) -> dict[str, Any]:

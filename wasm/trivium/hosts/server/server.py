@@ -16,7 +16,7 @@ from litestar.params import Parameter
 
 from ...contract import Road, Tier, Upstream
 from ...engine import Engine
-from ...errors import BundleError
+from ...errors import BundleError, UnknownFunction
 from ...function import Function
 from ...trace import Span, Tracer
 from . import web
@@ -126,6 +126,9 @@ class Server:
                 raise server.broken[name]
             bundle = server.bundles.get(name)
             schema = bundle.manifest.function if bundle else None
+            if schema is None and not server.engine.roads(name):
+                known = ", ".join(sorted(server.roads())) or "none"
+                raise UnknownFunction(f"there is no function {name[:100]!r}; there are: {known}")
             ask = await web.read_ask(request, name, schema)
             if web.streaming(request):
                 return await web.stream(request, server.engine.stream(ask))

@@ -25,13 +25,19 @@ from ...contract import (
     decode,
     encode,
 )
-from ...errors import BadInput, TierUnreachable
+from ...errors import BadInput, TierUnreachable, TooLarge, Unauthenticated
 
 POLL_S = 2.0
 """How often the next hop is asked for its roads."""
 
+FIRST_POLL_S = 0.1
+"""The same until it answers for the first time: at a start both may be on their way."""
+
 PATIENCE_S = 60.0
 """How long an ask without a budget may take on the way."""
+
+UNSENDABLE = (TypeError, OverflowError, ValueError, RecursionError)
+"""What encoding raises for a value that has no form on the wire."""
 
 log = logging.getLogger("trivium.upstream")
 
@@ -59,6 +65,7 @@ class HttpUpstream:
             transport=transport,
             trust_env=False,
         )
+        self.known = False
         self._name = name
         self._roads: dict[str, list[Road]] = {}
         self._hop_ms = 5.0
@@ -95,6 +102,7 @@ class HttpUpstream:
             response = await self._client.get("/v1/roads", timeout=POLL_S)
             response.raise_for_status()
             self._roads = decode(response.content, dict[str, list[Road]], JSON)
+            self.known = True
         except (httpx.HTTPError, BadInput) as error:
             if any(road.ready for roads in self._roads.values() for road in roads):
                 log.warning("the %s does not answer: %s", self._name, type(error).__name__)
@@ -113,10 +121,11 @@ class HttpUpstream:
             TierUnreachable: it did not answer, or not in a form we know.
             TriviumError: the error that it answered with.
         """
+        packed = _packed(ask)
         try:
             response = await self._client.post(
                 f"/v1/infer/{ask.function}",
-                content=encode(ask),
+                content=packed,
                 headers=_headers(ask, MSGPACK),
             )
         except httpx.HTTPError as error:
@@ -126,18 +135,19 @@ class HttpUpstream:
 
     async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer]:
         """Ask the next hop for parts; the last is the answer. Raises what `infer` raises."""
-        frames = Frames()
+        frames, packed = Frames(), _packed(ask)
         try:
             async with self._client.stream(
                 "POST",
                 f"/v1/infer/{ask.function}",
-                content=encode(ask),
-                headers=_headers(ask, FRAMES),
+                content=packed,
+                # An error before the first part is no frame.
+                headers=_headers(ask, f"{FRAMES}, {MSGPACK}"),
             ) as response:
                 if response.status_code != 200:
                     self._check(response.status_code, await response.aread())
                 async for data in response.aiter_bytes():
-                    for part in frames.feed(data):
+                    for part in self._parts(frames, data):
                         if isinstance(part, Fault):
                             raise part.error()
                         yield part
@@ -154,7 +164,13 @@ class HttpUpstream:
                 f"the {self._name} answered {status} in a form this tier does not know",
                 tier=self._name,
             ) from None
-        raise refusal.error.error()
+        error = refusal.error.error()
+        if isinstance(error, Unauthenticated):
+            # The caller was let in: the key that is wrong is this tier's own.
+            raise TierUnreachable(
+                f"the {self._name} refuses this tier's key", tier=self._name
+            ) from error
+        raise error
 
     def _read(self, body: bytes) -> Answer:
         try:
@@ -162,6 +178,14 @@ class HttpUpstream:
         except BadInput as error:
             raise TierUnreachable(
                 f"the {self._name}'s answer is not understood: {error.message}", tier=self._name
+            ) from error
+
+    def _parts(self, frames: Frames, data: bytes) -> list[Part | Answer | Fault]:
+        try:
+            return list(frames.feed(data))
+        except (TooLarge, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise TierUnreachable(
+                f"the {self._name}'s parts are not understood: {error}", tier=self._name
             ) from error
 
     def _unreachable(self, error: httpx.HTTPError) -> TierUnreachable:
@@ -173,8 +197,15 @@ class HttpUpstream:
 
     async def _keep_polling(self) -> None:
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(POLL_S if self.known else FIRST_POLL_S)
             await self.poll()
+
+
+def _packed(ask: Ask) -> bytes:
+    try:
+        return encode(ask)
+    except UNSENDABLE as error:
+        raise BadInput(f"the ask can't be sent to the next tier: {error}") from error
 
 
 def _headers(ask: Ask, accept: str) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
+from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
 from litestar.response import Stream
 from msgspec.structs import replace
@@ -30,11 +31,12 @@ from ...contract import (
 )
 from ...errors import ERRORS, BadInput, RunFailed, TriviumError
 from .media import IMAGES
-from .upstream import Refusal
+from .upstream import UNSENDABLE, Refusal
 
 log = logging.getLogger("trivium.web")
 
 AnyRequest = Request[Any, Any, Any]
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 MOST_BODY = 48 << 20
 """Bytes of one request: an image at its limit still fits when a JSON body carries it in base64."""
@@ -121,7 +123,7 @@ def respond(request: AnyRequest, answer: Answer) -> Response[bytes]:
     media = _accepted(request)
     try:
         content = encode(answer, media)
-    except (TypeError, OverflowError, ValueError, RecursionError) as error:
+    except UNSENDABLE as error:
         raise RunFailed(
             f"{answer.function} returned what can't be sent: {error}", tier=answer.tier
         ) from error
@@ -130,16 +132,18 @@ def respond(request: AnyRequest, answer: Answer) -> Response[bytes]:
 
 async def stream(request: AnyRequest, parts: AsyncIterator[Part | Answer | Fault]) -> Response[Any]:
     """Return the parts as server-sent events or as frames; errors before the first are raised."""
-    accept = request.headers.get("accept", "")
-    first = await anext(parts)
-    shape = frame if FRAMES in accept else _event
+    media = FRAMES if FRAMES in request.headers.get("accept", "") else EVENTS
+    shape = frame if media == FRAMES else _event
+    first = _packed(await anext(parts), shape)
 
     async def body() -> AsyncIterator[bytes]:
-        yield shape(first)
-        async for part in parts:
-            yield shape(part)
+        yield first
+        try:
+            async for part in parts:
+                yield _packed(part, shape)
+        except RunFailed as error:
+            yield shape(Fault.of(error))
 
-    media = FRAMES if FRAMES in accept else EVENTS
     return Stream(body(), media_type=media, headers={"cache-control": "no-store"})
 
 
@@ -174,6 +178,9 @@ def refuse(request: AnyRequest, error: Exception) -> Response[bytes]:
 def _said(request: AnyRequest, error: HTTPException) -> str:
     if error.status_code == 404:
         return f"there is nothing at {request.url.path[:200]!r}"
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("allow", "")
+        return f"{request.method} is not allowed at {request.url.path[:200]!r}; use {allowed}"
     if error.status_code == 413:
         return f"the request is too large; at most {MOST_BODY} bytes are allowed"
     return error.detail
@@ -181,6 +188,13 @@ def _said(request: AnyRequest, error: HTTPException) -> str:
 
 def _accepted(request: AnyRequest) -> str:
     return MSGPACK if MSGPACK in request.headers.get("accept", "") else JSON
+
+
+def _packed(part: Part | Answer | Fault, shape: Callable[[Part | Answer | Fault], bytes]) -> bytes:
+    try:
+        return shape(part)
+    except UNSENDABLE as error:
+        raise RunFailed(f"the function gave what can't be sent: {error}") from error
 
 
 def _event(part: Part | Answer | Fault) -> bytes:
