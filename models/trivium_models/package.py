@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, get_args, get_origin
 
 import msgspec
+from msgspec.structs import replace
 
 from trivium.contract import File, Input, Manifest, Option, Schema
 from trivium.errors import BundleError
@@ -122,6 +123,9 @@ def manifest(recipe: Recipe, schema: Schema, bundle: Path, names: Sequence[str])
             for name in names
         },
     )
+    # Whatever differs is another version: an edited function, or one graph of many.
+    content = hashlib.sha256(msgspec.json.encode(nouns)).hexdigest()[:8]
+    nouns = replace(nouns, version=f"{recipe.version}+{content}")
     return msgspec.json.format(msgspec.json.encode(nouns), indent=2) + b"\n"
 
 

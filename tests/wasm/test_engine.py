@@ -194,6 +194,17 @@ def test_an_unknown_function_lists_the_known() -> None:
         ask(page, "text.cuont")
 
 
+def test_before_the_next_tier_has_spoken_nothing_is_unknown() -> None:
+    """What it has can't be told yet, so that asking again makes sense."""
+    _, edge, _ = three(COUNTED)
+    hop(edge).known = False
+    hop(edge).roads = lambda function: []  # type: ignore[method-assign]
+    assert ask(edge).tier == EDGE
+    for fields in ({"tiers": (CLOUD,)}, {"name": "text.other"}):
+        with pytest.raises(TierUnreachable, match="did not answer yet"):
+            ask(edge, **fields)
+
+
 def test_an_old_page_is_told_the_versions() -> None:
     """Version 1 in front of 2: its own tier answers, the others say which they serve."""
     old, new = toys.manifest(version="1.0.0"), toys.manifest(version="2.0.0")

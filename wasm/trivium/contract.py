@@ -375,7 +375,12 @@ class Tokenizer(Protocol):
 
 
 class Upstream(Protocol):
-    """The next hop, and the roads behind it as it advertises them."""
+    """The next hop, and the roads behind it as it advertises them.
+
+    `known` is whether it has ever done so: until then, what it lacks can't be told.
+    """
+
+    known: bool
 
     def roads(self, function: str) -> Sequence[Road]:
         """Return what was last advertised, the way there included; never waits."""

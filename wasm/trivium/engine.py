@@ -185,6 +185,14 @@ class Engine:
                     f"version {ask.version} of {name} is not served; "
                     f"served: {', '.join(sorted(others))}"
                 )
+        if self.upstream is not None and not self.upstream.known:
+            wanted = set(ask.tiers) - {road.tier for road in roads}
+            if not roads or (wanted and len(wanted) == len(ask.tiers)):
+                raise TierUnreachable(
+                    f"{name} is not on the {self.tier} tier, and the next did not answer yet",
+                    tier=self.tier,
+                    retry_after=1.0,
+                )
         if not roads:
             known = ", ".join(sorted(self.functions)) or "none"
             raise UnknownFunction(f"no tier has a function {name!r}; the {self.tier} has: {known}")

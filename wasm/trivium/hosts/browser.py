@@ -247,6 +247,7 @@ class FetchUpstream:
     def __init__(self, gateway: Gateway, clock: Callable[[], float]) -> None:
         self._gateway = gateway
         self._clock = clock
+        self.known = False
         self._roads: dict[str, list[Road]] = {}
         self._seen = -ROADS_MS
         self._fetching: asyncio.Task[None] | None = None
@@ -262,6 +263,7 @@ class FetchUpstream:
         try:
             advert = await self._gateway.roads()
             found = decode(advert.json.encode(), dict[str, list[Road]], JSON)
+            self.known = True
             self._roads = {
                 name: [_farther(road, advert.hop) for road in roads]
                 for name, roads in found.items()

@@ -126,8 +126,9 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     )
     for process in (cloud, edge):
         stack.enter_context(process)
-    for process in (cloud, edge):
-        process.wait()
+    cloud.wait()
+    edge.wait()
+    _joined(f"http://{host}:{options.port}")
     known, refused = _bundles(roots)
     checker = check.Checker(f"http://{host}:{options.port}", key, known)
     if options.check:
@@ -198,6 +199,17 @@ class Process:
                     return
             time.sleep(0.05)
         raise TierError(f"the {self.tier} did not answer within {START_S:.0f} s")
+
+
+def _joined(url: str) -> None:
+    """Wait until the edge knows the cloud's roads; raise TierError if it never does."""
+    started = time.monotonic()
+    while time.monotonic() - started < START_S:
+        roads = httpx.get(f"{url}/v1/roads", trust_env=False).json().values()
+        if any(road["tier"] == Tier.CLOUD and road["ready"] for each in roads for road in each):
+            return
+        time.sleep(0.05)
+    raise TierError("the edge does not reach the cloud")
 
 
 def build(folders: Sequence[Path], out: Path) -> bool:
