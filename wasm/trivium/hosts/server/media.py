@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ImageCms, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from ...contract import Blob, Tensor
 from ...errors import BadInput, TooLarge
@@ -15,6 +17,19 @@ from ...errors import BadInput, TooLarge
 IMAGES = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP", "image/gif": "GIF"}
 MOST_BYTES = 32 << 20
 MOST_PIXELS = 50_000_000
+
+# What Pillow answers hostile bytes with.
+_DAMAGE = (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, EOFError, struct.error)
+
+_TURNS = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
 
 # Limits are ours, and stated: Pillow's own warning would only repeat them.
 Pillow.MAX_IMAGE_PIXELS = None
@@ -39,8 +54,7 @@ def pixels(blob: Blob, shrink_above: int | None = None) -> Tensor:
             return _decode(blob.data, form, shrink_above)
     except UnidentifiedImageError as error:
         raise BadInput(f"the image is not a readable {blob.media}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, IndexError) as error:
-        # Pillow's decoders answer hostile bytes with any of these.
+    except _DAMAGE as error:
         raise BadInput(f"the {blob.media} is damaged or truncated: {error}") from error
 
 
@@ -53,11 +67,11 @@ def _decode(data: bytes, form: str, shrink_above: int | None) -> Tensor:
             )
         shrink = _shrink(min(width, height), shrink_above)
         if shrink > 1:
-            image.draft(None, (-(-width // shrink), -(-height // shrink)))
+            # Rounded down, or odd sides would make Pillow take half the factor.
+            image.draft(None, (max(1, width // shrink), max(1, height // shrink)))
         image.load()
-        drawn: Pillow.Image = ImageOps.exif_transpose(image)
-        drawn = _rgb(drawn, image.info.get("icc_profile"))
-        if shrink > 1 and min(drawn.size) > -(-min(width, height) // shrink):
+        drawn = _rgb(_upright(image), image.info.get("icc_profile"))
+        if shrink > 1 and drawn.size in ((width, height), (height, width)):
             drawn = drawn.reduce(shrink)
         array = np.asarray(drawn)
     return Tensor(dtype="uint8", shape=array.shape, data=array.data)
@@ -68,6 +82,14 @@ def _shrink(short: int, above: int | None) -> int:
     if above is None:
         return 1
     return next((factor for factor in (8, 4, 2) if -(-short // factor) >= above), 1)
+
+
+def _upright(image: Pillow.Image) -> Pillow.Image:
+    try:
+        turn = _TURNS.get(image.getexif().get(Base.Orientation, 1))
+    except _DAMAGE:
+        return image  # the notes are damaged, the pixels are not
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image: Pillow.Image, profile: bytes | None) -> Pillow.Image:
