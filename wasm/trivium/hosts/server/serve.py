@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -95,7 +96,9 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     roots = [ZOO]
     if folders:
         roots.append(HOME / "bundles")
-        build(folders, roots[-1])
+        shutil.rmtree(roots[-1], ignore_errors=True)  # what was served last time is not asked for
+        if not build(folders, roots[-1]):
+            raise TierError("a function could not be built; see above")
     key, cloud_key = _key(), secrets.token_urlsafe(24)
     address = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host  # noqa: S104
     url, cloud_url = f"http://{address}:{options.port}", f"http://{host}:{options.cloud_port}"
@@ -206,7 +209,9 @@ def _joined(url: str) -> None:
     started = time.monotonic()
     while time.monotonic() - started < START_S:
         roads = httpx.get(f"{url}/v1/roads", trust_env=False).json().values()
-        if any(road["tier"] == Tier.CLOUD and road["ready"] for each in roads for road in each):
+        if not roads or any(
+            road["tier"] == Tier.CLOUD and road["ready"] for each in roads for road in each
+        ):
             return
         time.sleep(0.05)
     raise TierError("the edge does not reach the cloud")
