@@ -21,15 +21,12 @@ class Bundle:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            raw = (folder / "manifest.json").read_bytes()
-            stated = (folder / "manifest.sha256").read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{folder.name}: the manifest can't be read: {error}") from error
+        raw = self._own("manifest.json")
+        stated = self._own("manifest.sha256").decode("ascii", "replace").strip()
         self.digest = hashlib.sha256(raw).hexdigest()
-        if not hmac.compare_digest(self.digest, stated):
+        if not hmac.compare_digest(self.digest.encode(), stated.encode()):
             raise BundleError(
-                f"{folder.name}: manifest.json has SHA-256 {self.digest}; "
+                f"{folder.name}/manifest.json has SHA-256 {self.digest}; "
                 f"manifest.sha256 says {stated[:64]!r}"
             )
         try:
@@ -55,8 +52,9 @@ class Bundle:
                 )
             size = path.stat().st_size
             data = path.read_bytes() if size == pinned.size else b""
-        except OSError as error:
-            raise BundleError(f"{self.name}/{name} can't be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: a null in the name
+            said = getattr(error, "strerror", None) or error
+            raise BundleError(f"{self.name}/{name} can't be read: {said}") from error
         if size != pinned.size:
             raise BundleError(
                 f"{self.name}/{name} has {size} bytes; the manifest says {pinned.size}"
@@ -85,7 +83,23 @@ class Bundle:
         variant = self.manifest.variant(tier)
         if variant is None:
             return None
-        return Function(self.manifest, variant, self.text("function.py"), self.digest)
+        source = self.text("function.py")
+        try:
+            return Function(self.manifest, variant, source, self.digest)
+        except BundleError:
+            raise
+        except Exception as error:  # whatever a schema that nobody could build leads to
+            raise BundleError(
+                f"{self.name}/manifest.json describes an impossible function: {error}"
+            ) from error
+
+    def _own(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes()
+        except OSError as error:
+            raise BundleError(
+                f"{self.folder.name}/{name} can't be read: {error.strerror}"
+            ) from error
 
 
 def find(roots: Sequence[Path]) -> Iterator[Path]:
