@@ -104,7 +104,10 @@ class OrtSession:
 def _array(name: str, feed: Tensor | Resident) -> Array:
     if isinstance(feed, Resident):
         raise RunFailed(f"{name} is resident on another tier")
-    return np.frombuffer(feed.data, dtype=feed.dtype).reshape(feed.shape)
+    try:
+        return np.frombuffer(feed.data, dtype=feed.dtype).reshape(feed.shape)
+    except (TypeError, ValueError) as error:
+        raise RunFailed(f"{name} is no {feed.dtype} of shape {feed.shape}: {error}") from error
 
 
 def _tensor(array: Array) -> Tensor:

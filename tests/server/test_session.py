@@ -1,0 +1,117 @@
+"""Real graphs on onnxruntime."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import onnxruntime as ort
+import pytest
+
+from servers import first_graph, graph, second_graph
+from trivium.contract import Resident, Tensor
+from trivium.errors import BundleError, RunFailed
+from trivium.hosts.server.session import OrtSession, open_graph
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Return the threads that graphs run in."""
+    with ThreadPoolExecutor(2) as made:
+        yield made
+
+
+def floats(*values: float) -> Tensor:
+    """Return float32 [n]."""
+    return Tensor(dtype="float32", shape=(len(values),), data=array("f", values).tobytes())
+
+
+def session(pool: ThreadPoolExecutor, *graphs: bytes, gpu: bool = False) -> OrtSession:
+    """Return a session over graphs that run in a row."""
+    return OrtSession([open_graph("toy.onnx", data, gpu) for data in graphs], pool)
+
+
+def test_a_graph_answers_by_name(pool: ThreadPoolExecutor) -> None:
+    """Outputs come as tensors, in C order."""
+    outputs = asyncio.run(session(pool, first_graph()).run({"x": floats(1, 2)}))
+    assert list(outputs) == ["y"]
+    assert outputs["y"].tolist() == [3.0, 5.0]
+    assert (outputs["y"].dtype, outputs["y"].shape) == ("float32", (2,))
+
+
+def test_graphs_in_a_row_feed_each_other(pool: ThreadPoolExecutor) -> None:
+    """The first one's output is the second one's input, and only the last one's come out."""
+    outputs = asyncio.run(session(pool, first_graph(), second_graph()).run({"x": floats(1, 2)}))
+    assert {name: each.tolist() for name, each in outputs.items()} == {"z": [30.0, 50.0]}
+
+
+def test_a_later_graph_may_take_what_was_given(pool: ThreadPoolExecutor) -> None:
+    """An input that is no output of an earlier graph comes from the caller."""
+    tail = graph("x", "w", ("Add", "x", 100.0, "w"))
+    made = session(pool, first_graph(), tail)
+    assert asyncio.run(made.run({"x": floats(1)}))["w"].tolist() == [101.0]
+
+
+def test_a_missing_input_is_named(pool: ThreadPoolExecutor) -> None:
+    """So are those that it takes, and those it was given."""
+    made = session(pool, first_graph(), second_graph())
+    with pytest.raises(RunFailed, match=r"takes x; missing: x \(given: pixels\)"):
+        asyncio.run(made.run({"pixels": floats(1)}))
+    apart = session(pool, second_graph(), first_graph())
+    with pytest.raises(RunFailed, match=r"takes x; missing: x \(given: y\)"):
+        asyncio.run(apart.run({"y": floats(1)}))
+
+
+@pytest.mark.parametrize(
+    ("feed", "said"),
+    [
+        (Tensor(dtype="float32", shape=(1, 1), data=bytes(4)), "Invalid rank for input: x"),
+        (Tensor(dtype="int64", shape=(1,), data=bytes(8)), "Unexpected input data type"),
+        (Tensor(dtype="float32", shape=(3,), data=bytes(4)), r"x is no float32 of shape \(3,\)"),
+        (Tensor(dtype="float32", shape=(1,), data=bytes(3)), r"x is no float32 of shape \(1,\)"),
+        (Tensor(dtype="float99", shape=(1,), data=bytes(4)), "x is no float99"),
+        (Tensor(dtype="object", shape=(1,), data=bytes(8)), "x is no object"),
+        (Resident("float32", (1,), object()), "x is resident on another tier"),
+    ],
+)
+def test_a_wrong_tensor_is_named(
+    pool: ThreadPoolExecutor, feed: Tensor | Resident, said: str
+) -> None:
+    """Rank, type and size are checked before or by onnxruntime, and never crash it."""
+    with pytest.raises(RunFailed, match=said):
+        asyncio.run(session(pool, first_graph()).run({"x": feed}))
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", first_graph()[:-20], b"\x08\x08" + bytes(500)])
+@pytest.mark.parametrize("gpu", [True, False])
+def test_garbage_is_no_graph(data: bytes, gpu: bool) -> None:
+    """The file is named."""
+    with pytest.raises(BundleError, match=r"onnxruntime can't load toy\.onnx: "):
+        open_graph("toy.onnx", data, gpu)
+
+
+def test_the_device_is_what_the_session_got(pool: ThreadPoolExecutor) -> None:
+    """Where a GPU is wanted and none is there, the processor is said to be used."""
+    assert session(pool, first_graph()).providers == ["CPUExecutionProvider"]
+    wanted = session(pool, first_graph(), gpu=True).providers
+    assert wanted[-1] == "CPUExecutionProvider"
+    assert set(wanted) <= set(ort.get_available_providers())
+
+
+def test_warming_never_fails(pool: ThreadPoolExecutor) -> None:
+    """Zeros of the open dimensions may suit a graph or not."""
+    session(pool, first_graph(), second_graph()).warm()
+    session(pool, second_graph(), first_graph()).warm()
+
+
+def test_asks_side_by_side_do_not_mix(pool: ThreadPoolExecutor) -> None:
+    """Each gets its own answer."""
+    made = session(pool, first_graph(), second_graph())
+
+    async def many() -> list[float]:
+        outputs = await asyncio.gather(*(made.run({"x": floats(i)}) for i in range(50)))
+        return [each["z"].tolist()[0] for each in outputs]
+
+    assert asyncio.run(many()) == [20.0 * i + 10 for i in range(50)]
