@@ -38,7 +38,8 @@ def create_app(
     )
     keys = Keys(settings.keys)
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    # Async: Litestar would run a plain one in a thread.
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         if not keys.holds(bearer(connection.headers.get("authorization", ""))):
             raise Unauthenticated("the API key is not valid")
 

@@ -84,7 +84,8 @@ def create_app(
     tokens = PageTokens(settings.secret, settings.origins)
     kernel = wheel.kernel()
 
-    def guard(connection: AnyConnection, _: BaseRouteHandler) -> None:
+    # Async: Litestar would run a plain one in a thread.
+    async def guard(connection: AnyConnection, _: BaseRouteHandler) -> None:
         credential = bearer(connection.headers.get("authorization", ""))
         if not keys.holds(credential):
             tokens.check(credential, connection.headers.get("origin", ""))
