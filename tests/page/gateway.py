@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
 import mimetypes
+import socket
 import threading
 import zipfile
 from collections.abc import Mapping
@@ -14,8 +16,21 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from trivium.contract import FRAMES, JSON, MSGPACK, Ask, Blob, Fault, Manifest, Tier, Variant
-from trivium.contract import decode, encode, frame
+from trivium.contract import (
+    EVENTS,
+    FRAMES,
+    JSON,
+    MSGPACK,
+    Ask,
+    Blob,
+    Fault,
+    Manifest,
+    Tier,
+    Variant,
+    decode,
+    encode,
+    frame,
+)
 from trivium.engine import Engine
 from trivium.errors import BadInput, TriviumError, Unauthenticated
 from trivium.function import Function, Image, Loaded, Text
@@ -63,6 +78,8 @@ class Gateway:
     seen: list[tuple[str, str]] = field(default_factory=list)
     spans: list[dict[str, object]] = field(default_factory=list)
     fresh: str = "t1"
+    connections: list[socket.socket] = field(default_factory=list)
+    tampered: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.engine = Engine(Tier.EDGE, Bare(), development=True)
@@ -73,6 +90,10 @@ class Gateway:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                gateway.connections.append(self.connection)
 
             def do_GET(self) -> None:
                 gateway.seen.append(("GET", self.path))
@@ -91,9 +112,10 @@ class Gateway:
                 self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
                 self.send_header("Cross-Origin-Resource-Policy", "same-origin")
                 self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(ConnectionError):  # the page gave up
+                    self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_: object) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -105,8 +127,12 @@ class Gateway:
         return f"http://127.0.0.1:{self.server.server_port}/"
 
     def close(self) -> None:
+        """Go away as a killed process does, kept-alive connections included."""
         self.server.shutdown()
         self.server.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def serve(self, name: str, files: Mapping[str, bytes]) -> None:
         """Serve a bundle, in place of the one of that name."""
@@ -135,7 +161,8 @@ class Gateway:
             return 200, JSON, encode({n: self.engine.roads(n) for n in self.engine.functions}, JSON)
         if path.startswith("/bundles/"):
             name, _, file = path.removeprefix("/bundles/").split("/", 2)
-            return 200, "application/octet-stream", self.bundles[name][file]
+            data = self.tampered.get((name, file), self.bundles[name][file])
+            return 200, "application/octet-stream", data
         file = DIST / (path.lstrip("/") or "index.html")
         if not file.is_file():
             return 404, "text/plain", b"no such file"
@@ -156,12 +183,15 @@ class Gateway:
                 return 200, JSON, b"{}"
             return 200, accept, asyncio.run(self.answer(decode(body, Ask), accept))
         except TriviumError as error:
-            media = JSON if accept == JSON else MSGPACK
+            media = MSGPACK if accept in (MSGPACK, FRAMES) else JSON
             return error.status, media, encode({"error": Fault.of(error)}, media)
 
     async def answer(self, ask: Ask, accept: str) -> bytes:
         if accept == FRAMES:
             return b"".join([frame(part) async for part in self.engine.stream(ask)])
+        if accept == EVENTS:
+            parts = [encode(part, JSON) async for part in self.engine.stream(ask)]
+            return b"".join(b"event: some\ndata: " + part + b"\n\n" for part in parts)
         return encode(await self.engine.infer(ask), accept)
 
 

@@ -1,13 +1,13 @@
 // How do models and tokenizers run for Python, without their tensors becoming Python lists?
 //
-// The only file that knows ONNX Runtime and tokenizers. Python holds tensors as opaque handles.
+// The only file that knows ONNX Runtime. Python holds tensors as opaque handles.
 
-import { Tokenizer } from "@huggingface/tokenizers";
 import type * as Ort from "onnxruntime-web/wasm";
 import type { Files } from "./bundles";
 import { TriviumError, text } from "./faults";
 import { heap } from "./heap";
 import { picture, type Pixels } from "./pictures";
+import { tokenizer } from "./tokens";
 import type { Usage, Variant } from "./wire";
 
 type Feeds = Record<string, Ort.Tensor>;
@@ -31,6 +31,11 @@ export interface Encoded {
   count: number;
   ids: Ort.Tensor;
   mask: Ort.Tensor;
+}
+
+/** A tokenizer, as its `tokenizer.json` describes it. */
+export interface Tokens {
+  encode(line: string): Encoded;
 }
 
 export class Bridge {
@@ -77,7 +82,16 @@ export class Bridge {
 
   /** Reads a `tokenizer.json`. */
   tokens(file: Uint8Array): Tokens {
-    return new Tokens(this, new Tokenizer(JSON.parse(new TextDecoder().decode(file)) as object, {}));
+    const cut = tokenizer(new TextDecoder().decode(file));
+    return {
+      encode: (line) => {
+        const begun = performance.now();
+        const { ids, mask } = cut(line);
+        const made = { count: ids.length, ids: this.integers(ids), mask: this.integers(mask) };
+        this.spent.tokens += performance.now() - begun;
+        return made;
+      },
+    };
   }
 
   /** Makes a handle of a tensor that Python built. */
@@ -102,7 +116,7 @@ export class Bridge {
     }
   }
 
-  integers(values: readonly number[]): Ort.Tensor {
+  private integers(values: readonly number[]): Ort.Tensor {
     return new this.ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
   }
 
@@ -183,28 +197,5 @@ export class Session {
       shape: dims,
       data,
     }));
-  }
-}
-
-/** A tokenizer, as its `tokenizer.json` describes it. */
-export class Tokens {
-  private readonly bridge: Bridge;
-  private readonly tokenizer: Tokenizer;
-
-  constructor(bridge: Bridge, tokenizer: Tokenizer) {
-    this.bridge = bridge;
-    this.tokenizer = tokenizer;
-  }
-
-  encode(line: string): Encoded {
-    const begun = performance.now();
-    const { ids, attention_mask: mask } = this.tokenizer.encode(line);
-    const made = {
-      count: ids.length,
-      ids: this.bridge.integers(ids),
-      mask: this.bridge.integers(mask),
-    };
-    this.bridge.spent.tokens += performance.now() - begun;
-    return made;
   }
 }

@@ -24,11 +24,11 @@ const READERS: Record<string, (view: DataView) => Size | null> = {
     view.getUint32(0) === 0x89504e47 && view.getUint32(12) === 0x49484452
       ? { width: view.getUint32(16), height: view.getUint32(20) }
       : null,
+  "image/webp": webp,
   "image/gif": (view) =>
     tag(view, 0, 4) === "GIF8"
       ? { width: view.getUint16(6, true), height: view.getUint16(8, true) }
       : null,
-  "image/webp": webp,
 };
 
 /** Media types that can be decoded. */

@@ -1,0 +1,219 @@
+"""Which functions do the page's tests ask? Small ones, made here as bundles."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from trivium.contract import JSON, File, Input, Manifest, Option, Schema, Tier, Variant, encode
+
+SHOUT = '''
+import asyncio
+from trivium import Text, function
+
+@function("text.shout")
+async def shout(text: Text, marks: int = 1) -> str:
+    """Say it louder."""
+    if text == "slow":
+        await asyncio.sleep(60)
+    if text == "fail":
+        raise ValueError("asked to fail")
+    return text.upper() + "!" * marks
+'''
+
+COUNT = '''
+from collections.abc import AsyncIterator
+from trivium import Text, function
+
+@function("text.count")
+async def count(text: Text) -> AsyncIterator[str]:
+    """Give one word after the other."""
+    for word in text.split():
+        yield word
+'''
+
+DOUBLE = '''
+import array
+from trivium import Models, Tensor, Text, function
+
+@function("text.double")
+async def double(text: Text, models: Models) -> list[float]:
+    """Double each number of a line, plus one."""
+    values = array.array("f", map(float, text.split()))
+    x = Tensor(dtype="float32", shape=(len(values),), data=memoryview(values))
+    return (await models.line.run(x=x)).tolist()
+'''
+
+SAME = '''
+from trivium import Image, Models, Tensor, function
+
+@function("image.same")
+async def same(image: Image, models: Models) -> Tensor:
+    """Give a picture's pixels."""
+    return await models.same.run(pixels=image.pixels)
+'''
+
+TOKENS = '''
+from trivium import Models, Text, function
+
+@function("text.tokens")
+async def tokens(text: Text, models: Models) -> list[list[int]]:
+    """Give the tokens of each line."""
+    lines = []
+    for line in text.split("\\n"):
+        ids = await models.same.run(ids=models.tokens.encode(line).ids)
+        lines.append(ids[0].tolist())
+    return lines
+'''
+
+
+class Bundle(NamedTuple):
+    """A bundle's name and files."""
+
+    name: str
+    files: dict[str, bytes]
+
+
+def bundle(
+    source: str,
+    schema: Schema,
+    *,
+    version: str = "1",
+    tiers: tuple[Tier, ...] = (Tier.PAGE, Tier.EDGE),
+    models: dict[str, tuple[str, ...]] | None = None,
+    files: dict[str, bytes] | None = None,
+    settings: dict[str, Any] | None = None,
+    tokenizer: str | None = None,
+) -> Bundle:
+    """Return a function's bundle with the same variant for each tier."""
+    content = {"function.py": source.encode(), **(files or {})}
+    manifest = Manifest(
+        name=schema.name,
+        version=version,
+        function=schema,
+        variants=tuple(
+            Variant(
+                tier=tier,
+                model="toy",
+                models=models or {},
+                settings=settings or {},
+                ms=(0.1, 1.0, 5.0) if tier == Tier.PAGE else (1.0, 5.0, 20.0),
+            )
+            for tier in tiers
+        ),
+        licence="Apache-2.0",
+        tokenizer=tokenizer,
+        files={
+            file: File(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+            for file, data in content.items()
+        },
+    )
+    return Bundle(schema.name, {"manifest.json": encode(manifest, JSON), **content})
+
+
+def text(entry: str, doc: str, *options: Option, **rest: Any) -> Schema:
+    """Return the schema of a function of one text."""
+    inputs = (Input(name="text", kind="text"),)
+    return Schema(
+        name=f"text.{entry}", entry=entry, doc=doc, inputs=inputs, options=options, **rest
+    )
+
+
+def image(entry: str, doc: str) -> Schema:
+    """Return the schema of a function of one image with models."""
+    inputs = (Input(name="image", kind="image"),)
+    return Schema(name=f"image.{entry}", entry=entry, doc=doc, inputs=inputs, models="models")
+
+
+FUNCTIONS = Path(__file__).parents[2] / "models/functions"
+
+
+def toys() -> list[Bundle]:
+    """Return those that most tests ask."""
+    return [shout(), count(), double()]
+
+
+def shout(version: str = "1", source: str = SHOUT) -> Bundle:
+    """Return a function without models."""
+    marks = Option(name="marks", schema={"type": "integer"}, default=1)
+    return bundle(source, text("shout", "Say it louder.", marks), version=version)
+
+
+def count() -> Bundle:
+    """Return a function that streams."""
+    return bundle(COUNT, text("count", "Give one word after the other.", streams=True))
+
+
+def double() -> Bundle:
+    """Return a function of two graphs in a row: y = x * 2, z = y + 1."""
+    schema = text("double", "Double each number of a line, plus one.", models="models")
+    files = {"twice.onnx": graph("Mul", "x", "y", 2.0), "more.onnx": graph("Add", "y", "z", 1.0)}
+    row = {"line": ("twice.onnx", "more.onnx")}
+    return bundle(DOUBLE, schema, tiers=(Tier.PAGE,), models=row, files=files)
+
+
+def tokens(tokenizer: bytes) -> Bundle:
+    """Return a function that gives the tokens of each line."""
+    kind = helper.make_tensor_value_info
+    same = model(
+        [helper.make_node("Identity", ["ids"], ["same"])],
+        [kind("ids", TensorProto.INT64, [1, "t"])],
+        [kind("same", TensorProto.INT64, [1, "t"])],
+    )
+    return bundle(
+        TOKENS,
+        text("tokens", "Give the tokens of each line.", models="models"),
+        tiers=(Tier.PAGE,),
+        models={"same": ("same.onnx",)},
+        files={"same.onnx": same, "tokenizer.json": tokenizer},
+        tokenizer="tokenizer.json",
+    )
+
+
+def same(shrink_above: int | None = None) -> Bundle:
+    """Return a function that gives the very pixels."""
+    kind = helper.make_tensor_value_info
+    graph = model(
+        [helper.make_node("Identity", ["pixels"], ["same"])],
+        [kind("pixels", TensorProto.UINT8, ["h", "w", 3])],
+        [kind("same", TensorProto.UINT8, ["h", "w", 3])],
+    )
+    return bundle(
+        SAME,
+        image("same", "Give a picture's pixels."),
+        tiers=(Tier.PAGE,),
+        models={"same": ("same.onnx",)},
+        files={"same.onnx": graph},
+        settings={} if shrink_above is None else {"shrink_above": shrink_above},
+    )
+
+
+def graph(operator: str, source: str, target: str, value: float) -> bytes:
+    """Return a graph of one node: `target = source (operator) value`."""
+    kind = helper.make_tensor_value_info
+    return model(
+        [helper.make_node(operator, [source, "value"], [target])],
+        [kind(source, TensorProto.FLOAT, ["n"])],
+        [kind(target, TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(np.array(value, np.float32), "value")],
+    )
+
+
+def model(
+    nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any], fixed: Sequence[Any] = ()
+) -> bytes:
+    """Return a graph as ONNX."""
+    made = helper.make_model(
+        helper.make_graph(nodes, "toy", inputs, outputs, fixed),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    onnx.checker.check_model(made)
+    data: bytes = made.SerializeToString()
+    return data

@@ -1,0 +1,63 @@
+"""What the page's tests share: a Chromium, a stand-in gateway, and a page that is open."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from page import bundles
+from page.gateway import DIST, Gateway
+from page.opened import FLAGS, Opened
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.fixture(scope="session")
+def headless() -> Iterator[Any]:
+    """Return a headless Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium was found")
+    if not DIST.is_dir():
+        pytest.skip("the page is not built: scripts/install")
+    sync = pytest.importorskip("playwright.sync_api")
+    with sync.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    """Return a stand-in edge with toys, new for this test."""
+    served = Gateway(dict(bundles.toys()))
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def visit(headless: Any) -> Iterator[Callable[..., Opened]]:
+    """Return what opens the page of a gateway."""
+    pages: list[Any] = []
+
+    def visit(served: Gateway) -> Opened:
+        pages.append(headless.new_page())
+        return Opened(pages[-1], served)
+
+    yield visit
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def shared(headless: Any) -> Iterator[Opened]:
+    """Return a page that is ready, for tests that leave it as it was."""
+    served = Gateway(dict(bundles.toys()))
+    page = headless.new_page()
+    yield Opened(page, served).ready(*served.bundles)
+    page.close()
+    served.close()

@@ -1,0 +1,49 @@
+// How is a text cut into tokens, the same as on servers?
+
+import { Tokenizer } from "@huggingface/tokenizers";
+
+/** Returns what cuts a text as its `tokenizer.json` says: its ids, and a mask as long. */
+export function tokenizer(json: string): (line: string) => { ids: number[]; mask: number[] } {
+  const parsed = JSON.parse(json) as { normalizer: Normalizer | null };
+  const made = new Tokenizer(parsed, {});
+  const prepare = parsed.normalizer?.type === "BertNormalizer" ? bert(parsed.normalizer) : null;
+  return (line) => {
+    const { ids, attention_mask: mask } = made.encode(prepare?.(line) ?? line);
+    return { ids, mask };
+  };
+}
+
+interface Normalizer {
+  type: string;
+  lowercase?: boolean;
+  handle_chinese_chars?: boolean;
+}
+
+/** Ideographs beyond the first plane, which the library does not see as such. */
+const IDEOGRAPHS =
+  /[\u{20000}-\u{2a6df}\u{2a700}-\u{2b81f}\u{2b920}-\u{2ceaf}\u{2f800}-\u{2fa1f}]/gu;
+
+/** Marks and signs of the first plane that are younger than Unicode 8: letters to servers. */
+const YOUNG = new RegExp(
+  [
+    "[\\u061d\\u07fd\\u0890-\\u0891\\u0897-\\u089f\\u08ca-\\u08e2\\u09fd-\\u09fe\\u0a76\\u0afa-\\u0aff]",
+    "[\\u0b55\\u0c04\\u0c3c\\u0c77\\u0c84\\u0d00\\u0d3b-\\u0d3c\\u0d81\\u0eba\\u0ece\\u180f]",
+    "[\\u1885-\\u1886\\u1abf-\\u1add\\u1ae0-\\u1aeb\\u1b4e-\\u1b4f\\u1b7d-\\u1b7f\\u1df6-\\u1dfb]",
+    "[\\u2e43-\\u2e4f\\u2e52-\\u2e5d\\ua82c\\ua8c5\\ua8ff\\ua9bd]",
+  ].join("|"),
+  "g",
+);
+
+/** Any letter that is in no vocabulary. */
+const LETTER = "\ua66e";
+
+/** Prepares a line so that the library, written on newer Unicode, cuts it as servers do. */
+function bert({ lowercase, handle_chinese_chars: ideographs }: Normalizer): (line: string) => string {
+  return (line) => {
+    // Two characters that changed their class since: a sign to a symbol, a mark to a letter.
+    let made = line.replace(YOUNG, LETTER).replace(/\u166d/g, "\u166e").replace(/\u1734/g, "");
+    // Servers lower letter by letter, without Greek's other sigma at the end of a word.
+    if (lowercase) made = made.replace(/\u03a3/g, "\u03c3");
+    return ideographs ? made.replace(IDEOGRAPHS, " $& ") : made;
+  };
+}
