@@ -154,7 +154,7 @@ def double() -> Bundle:
     """Return a function of two graphs in a row: y = x * 2, z = y + 1."""
     schema = text("double", "Double each number of a line, plus one.", models="models")
     files = {"twice.onnx": graph("Mul", "x", "y", 2.0), "more.onnx": graph("Add", "y", "z", 1.0)}
-    row = {"line": ("twice.onnx", "more.onnx")}
+    row: dict[str, tuple[str, ...]] = {"line": ("twice.onnx", "more.onnx")}
     return bundle(DOUBLE, schema, tiers=(Tier.PAGE,), models=row, files=files)
 
 

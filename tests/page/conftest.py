@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from page import bundles
-from page.gateway import DIST, Gateway
-from page.opened import FLAGS, Opened
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
+# One of these tests also runs inside Pyodide: imports wait for their fixture.
+if TYPE_CHECKING:
+    from page.gateway import Gateway
+    from page.opened import Opened
 
 
 @pytest.fixture(scope="session")
 def headless() -> Iterator[Any]:
     """Return a headless Chromium."""
-    if CHROMIUM is None:
+    from page.gateway import DIST
+    from page.opened import FLAGS
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
         pytest.skip("no chromium was found")
     if not DIST.is_dir():
         pytest.skip("the page is not built: scripts/install")
     sync = pytest.importorskip("playwright.sync_api")
     with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
         chromium.close()
 
@@ -34,14 +36,19 @@ def headless() -> Iterator[Any]:
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
     """Return a stand-in edge with toys, new for this test."""
-    served = Gateway(dict(bundles.toys()))
+    from page.bundles import toys
+    from page.gateway import Gateway
+
+    served = Gateway(dict(toys()))
     yield served
     served.close()
 
 
 @pytest.fixture
-def visit(headless: Any) -> Iterator[Callable[..., Opened]]:
+def visit(headless: Any) -> Iterator[Callable[[Gateway], Opened]]:
     """Return what opens the page of a gateway."""
+    from page.opened import Opened
+
     pages: list[Any] = []
 
     def visit(served: Gateway) -> Opened:
@@ -56,7 +63,11 @@ def visit(headless: Any) -> Iterator[Callable[..., Opened]]:
 @pytest.fixture(scope="module")
 def shared(headless: Any) -> Iterator[Opened]:
     """Return a page that is ready, for tests that leave it as it was."""
-    served = Gateway(dict(bundles.toys()))
+    from page.bundles import toys
+    from page.gateway import Gateway
+    from page.opened import Opened
+
+    served = Gateway(dict(toys()))
     page = headless.new_page()
     yield Opened(page, served).ready(*served.bundles)
     page.close()

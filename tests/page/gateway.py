@@ -67,7 +67,7 @@ class Bare(Timing):
         return Text(value)
 
     def report(self, error: BaseException, where: str | None) -> None:
-        print(where, error)  # noqa: T201 # shown by pytest if the test fails
+        print(where, error)  # shown by pytest if the test fails
 
 
 @dataclass
@@ -163,12 +163,12 @@ class Gateway:
             name, _, file = path.removeprefix("/bundles/").split("/", 2)
             data = self.tampered.get((name, file), self.bundles[name][file])
             return 200, "application/octet-stream", data
-        file = DIST / (path.lstrip("/") or "index.html")
-        if not file.is_file():
+        found = DIST / (path.lstrip("/") or "index.html")
+        if not found.is_file():
             return 404, "text/plain", b"no such file"
-        media = {".wasm": "application/wasm", ".mjs": "text/javascript"}.get(file.suffix)
-        media = media or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        return 200, media, file.read_bytes()
+        media = {".wasm": "application/wasm", ".mjs": "text/javascript"}.get(found.suffix)
+        media = media or mimetypes.guess_type(found.name)[0] or "application/octet-stream"
+        return 200, media, found.read_bytes()
 
     def post(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
         if path == "/v1/token":

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from page import bundles
+import page.bundles as bundles
 from page.gateway import Gateway
 from page.opened import Opened
 
 pytestmark = pytest.mark.browser
 
 Visit = Callable[[Gateway], Opened]
-HERE = {"tiers": ["page"]}
+HERE: dict[str, Any] = {"tiers": ["page"]}
 ALL = ("text.shout", "text.count", "text.double")
 
 
@@ -112,7 +113,8 @@ def test_errors(shared: Opened) -> None:
     assert "marks" in wrong["message"]
     assert shared.ask("text.shout", text=" ", **HERE)["code"] == "bad_input"
     assert shared.ask("text.nope", text="a")["code"] == "unknown_function"
-    assert shared.ask("text.shout", text="a", budget={"ms": -1})["code"] == "bad_input"
+    for ms in (-1, 0, float("nan"), float("inf")):
+        assert shared.ask("text.shout", text="a", budget={"ms": ms})["code"] == "bad_input"
     assert shared.ask("text.double", text="a", tiers=["edge"])["code"] == "not_allowed"
 
 

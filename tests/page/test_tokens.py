@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tokenizers
 
-from page import bundles
+import page.bundles as bundles
 from page.gateway import Gateway
 from page.opened import Opened
 
@@ -73,8 +73,10 @@ def lines() -> Iterator[str]:
     words = [word for sentence in sentences for word in sentence.split()]
     yield from sentences
     for sentence in sentences:
-        for form in ("NFC", "NFD", "NFKC", "NFKD"):
-            yield unicodedata.normalize(form, sentence)  # type: ignore[arg-type]
+        yield unicodedata.normalize("NFC", sentence)
+        yield unicodedata.normalize("NFD", sentence)
+        yield unicodedata.normalize("NFKC", sentence)
+        yield unicodedata.normalize("NFKD", sentence)
         yield sentence.upper()
         yield sentence.replace(" ", "")
         for _ in range(40):

@@ -237,6 +237,12 @@ function form(
   inputs: Record<string, InputValue>,
   { options = {}, budget = {}, tiers = [], version = "", trace = "" }: Settings,
 ): { ask: Ask; blobs: Record<string, Blob | Bytes> } {
+  for (const [key, value] of Object.entries(budget)) {
+    // JSON would make `null` of them, and so no limit at all.
+    if (typeof value === "number" && !Number.isFinite(value)) {
+      throw new TriviumError("bad_input", `${key} is ${value}; it must be a finite number`);
+    }
+  }
   const texts: Record<string, string> = {};
   const blobs: Record<string, Blob | Bytes> = {};
   for (const [key, value] of Object.entries(inputs)) {

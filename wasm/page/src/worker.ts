@@ -83,8 +83,9 @@ function faulty(error: unknown): Fault {
 }
 
 function less(budget: Ask["budget"], waited: number): Ask["budget"] {
-  // What is used up already is for the engine to refuse, in its own words.
-  return budget.ms === undefined ? budget : { ...budget, ms: Math.max(1e-3, budget.ms - waited) };
+  // What is used up, or was never a budget, is for the engine to refuse in its own words.
+  if (budget.ms === undefined || budget.ms <= 0) return budget;
+  return { ...budget, ms: Math.max(1e-3, budget.ms - waited) };
 }
 
 async function bytes(blobs: Record<string, Blob | Bytes>): Promise<Record<string, Bytes>> {
@@ -102,7 +103,7 @@ async function bytes(blobs: Record<string, Blob | Bytes>): Promise<Record<string
 function within(work: Promise<void>, ms: number | undefined, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     signal.addEventListener("abort", () => reject(new TriviumError("bad_ask", "cancelled")));
-    if (ms !== undefined) {
+    if (ms !== undefined && ms > 0) {
       const message = `the page tier was not ready within the ${ms} ms that were left`;
       setTimeout(() => reject(new TriviumError("over_budget", message, { tier: "page" })), ms);
     }
