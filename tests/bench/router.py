@@ -7,8 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 
-from record import Record, percentile
-
+from bench.record import Record, percentile
 from trivium.contract import Budget, Road, Tier
 from trivium.errors import BudgetError
 from trivium.router import Memory, choose
@@ -28,9 +27,7 @@ def run() -> Iterator[Record]:
         for _ in range(200):
             memory.measured("f.x", road, 1000, dice.expovariate(0.05), 0.0)
     asks = [
-        Budget(
-            ms=dice.choice([None, 20.0, 100.0, 1000.0]), quality=dice.choice([0.0, 0.92, 0.98])
-        )
+        Budget(ms=dice.choice([None, 20.0, 100.0, 1000.0]), quality=dice.choice([0.0, 0.92, 0.98]))
         for _ in range(1000)
     ]
     costs = []

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
-from record import Record, percentile
 
+from bench.record import Record, percentile
 from trivium.contract import Blob, Tier
 from trivium.hosts.server import media
 from trivium.hosts.server.bundles import Bundle

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class Serve:
 
     def children(self) -> dict[str, int]:
         """Return the process numbers of edge and cloud."""
-        found = {}
+        found: dict[str, int] = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 command = (path / "cmdline").read_text().split("\0")
@@ -161,6 +162,14 @@ class Serve:
             },
             timeout=60,
         )
+
+    def answers(self, output: str, tier: str) -> bool:
+        """Return whether `tier` shouts like this."""
+        return bool(self.ask("text.shout", "Hi", tiers=tier).json().get("output") == output)
+
+    def fails(self, tier: str) -> Any:
+        """Return the error of `tier`, if it gives one."""
+        return self.ask("text.shout", "Hi", tiers=tier).json().get("error")
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -249,18 +258,10 @@ def test_saving_a_function_changes_all_servers_and_failures_show_their_line(mine
         source = (mine / "function.py").read_text()
         (mine / "function.py").write_text(source.replace("text.upper()", "text.lower()"))
         for tier in ("edge", "cloud"):
-            until(
-                lambda tier=tier: (
-                    serve.ask("text.shout", "Hi", tiers=tier).json().get("output") == "hi!"
-                ),
-                f"the {tier} follows",
-            )
+            until(partial(serve.answers, "hi!", tier), f"the {tier} follows")
         (mine / "function.py").write_text(source.replace("text.upper()", "text.missing()"))
         for tier in ("edge", "cloud"):
-            error = until(
-                lambda tier=tier: serve.ask("text.shout", "Hi", tiers=tier).json().get("error"),
-                f"the {tier} fails",
-            )
+            error = until(partial(serve.fails, tier), f"the {tier} fails")
             assert error["code"] == "run_failed"
             assert error["tier"] == tier
             assert re.fullmatch(r"text.shout/function.py, line \d+, in shout", error["where"])

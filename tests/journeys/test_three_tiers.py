@@ -207,8 +207,12 @@ def test_a_changed_byte_stops_a_bundle(tmp_path: Path, file: str) -> None:
     photo = (home / "cat.jpg").read_bytes()
     with serving([tmp_path]) as servers:
         for room in servers.rooms:
-            request = {"content": photo, "headers": {"content-type": "image/jpeg"}}
-            response = room.send("POST", "/v1/infer/image.classify", **request)
+            response = room.send(
+                "POST",
+                "/v1/infer/image.classify",
+                content=photo,
+                headers={"content-type": "image/jpeg"},
+            )
             assert response.status_code == 500
             assert response.json()["error"]["code"] == "bad_bundle"
             assert file in response.json()["error"]["message"]

@@ -175,8 +175,9 @@ def an_answer() -> Answer:
 
 def test_frames_survive_any_cut() -> None:
     """However the bytes arrive, the same parts come out, in order."""
-    parts = [Part(output=i) for i in range(20)] + [an_answer(), Fault(code="x", message="y")]
-    data = b"".join(map(frame, parts))
+    parts: list[Part | Answer | Fault] = [Part(output=i) for i in range(20)]
+    parts += [an_answer(), Fault(code="x", message="y")]
+    data = b"".join(frame(part) for part in parts)
     dice = random.Random(7)
     for _ in range(100):
         frames, found, rest = Frames(), [], data

@@ -23,7 +23,7 @@ from trivium.errors import (
 from trivium.trace import Span
 
 PAGE, EDGE, CLOUD = Tier
-TEXT = {"text": "one two three"}
+TEXT: dict[str, str | Blob] = {"text": "one two three"}
 
 DOUBLE = """
 from array import array

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import msgspec
-from record import Record, targets
+
+from bench.record import Record, targets
 
 NAMES = ("router", "servers", "page")
 
@@ -25,7 +26,7 @@ def main() -> int:
     records: list[Record] = []
     missed = 0
     for name in [options.name] if options.name else NAMES:
-        for record in importlib.import_module(name).run():
+        for record in importlib.import_module(f"bench.{name}").run():
             records.append(record)
             target = known.get(record.name)
             verdict = "" if target is None else "ok" if target.met(record) else "MISSED"
