@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import struct
 import threading
 import zlib
@@ -16,6 +17,7 @@ import onnx
 import tokenizers
 from litestar import Litestar
 from onnx import TensorProto, helper
+from PIL import Image
 from tokenizers import models, pre_tokenizers
 
 import toys
@@ -135,6 +137,13 @@ def tokenizer() -> bytes:
     )
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return made.to_str().encode()
+
+
+def png(width: int, height: int) -> bytes:
+    """Return a white PNG."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), "white").save(file, "PNG")
+    return file.getvalue()
 
 
 def claims(width: int, height: int) -> bytes:

@@ -106,6 +106,13 @@ def test_warming_never_fails(pool: ThreadPoolExecutor) -> None:
     session(pool, second_graph(), first_graph()).warm()
 
 
+def test_nothing_may_go_in_and_come_out(pool: ThreadPoolExecutor) -> None:
+    """A tensor without elements is one that can be read."""
+    outputs = asyncio.run(session(pool, first_graph(), second_graph()).run({"x": floats()}))
+    assert outputs["z"].shape == (0,)
+    assert outputs["z"].tolist() == []
+
+
 def test_asks_side_by_side_do_not_mix(pool: ThreadPoolExecutor) -> None:
     """Each gets its own answer."""
     made = session(pool, first_graph(), second_graph())

@@ -12,14 +12,14 @@ from typing import TypeVar
 import numpy as np
 import tokenizers
 
-from ...contract import Blob, Tensor, Variant
+from ...contract import Blob, Variant
 from ...errors import BadInput, BundleError, ModelNotReady
 from ...function import Function, Image, Loaded, Text
 from .. import limits
 from ..timing import Timing
 from . import media
 from .bundles import Bundle
-from .session import OrtSession, open_graph
+from .session import OrtSession, open_graph, tensor
 
 T = TypeVar("T")
 
@@ -28,8 +28,8 @@ class Tokens:
     """The ids and mask of one text, each int64 [1, t]."""
 
     def __init__(self, encoding: tokenizers.Encoding) -> None:
-        self.ids = _int64(encoding.ids)
-        self.mask = _int64(encoding.attention_mask)
+        self.ids = tensor(np.array([encoding.ids], dtype=np.int64))
+        self.mask = tensor(np.array([encoding.attention_mask], dtype=np.int64))
 
 
 class Tokenizer:
@@ -82,8 +82,9 @@ class ServerHost(Timing):
             self._loading[function] = loading
         try:
             return await asyncio.shield(loading)
-        except BundleError:
-            self._loading.pop(function, None)  # the bundle may be mended
+        except Exception:  # whatever kept it from loading may be mended
+            if self._loading.get(function) is loading:
+                del self._loading[function]
             raise
 
     def loaded(self, function: Function) -> bool:
@@ -130,8 +131,3 @@ class ServerHost(Timing):
             most = variant.settings.get("max_tokens")
             tokenizer = Tokenizer(bundle.text(manifest.tokenizer), most)
         return Loaded(sessions, labels, tokenizer, variant.settings)
-
-
-def _int64(values: list[int]) -> Tensor:
-    array = np.array([values], dtype=np.int64)
-    return Tensor(dtype="int64", shape=array.shape, data=array.data)

@@ -32,7 +32,7 @@ def config(title: str, version: str) -> OpenAPIConfig:
     )
 
 
-def _hide(_: AnyConnection, __: BaseRouteHandler) -> None:
+async def _hide(_: AnyConnection, __: BaseRouteHandler) -> None:
     raise NotFoundException
 
 

@@ -62,6 +62,9 @@ class Server:
     def sync(self) -> None:
         """Take in bundles that are new or changed, verified in full; let go of those removed."""
         found = {folder: _stamp(folder) for folder in find(self._roots)}
+        # First, for another root may hold a bundle of the same name.
+        for folder in self._seen.keys() - found.keys():
+            self._drop(folder.name)
         for folder, stamp in found.items():
             if self._seen.get(folder) == stamp:
                 continue
@@ -81,8 +84,6 @@ class Server:
                 self.host.know(function, bundle)
                 self.engine.add(function)
                 self._functions[bundle.name] = function
-        for folder in self._seen.keys() - found.keys():
-            self._drop(folder.name)
         self._seen = found
 
     async def watch(self) -> None:
@@ -123,7 +124,8 @@ class Server:
             name: Annotated[str, Parameter(description="the function, such as text.embed")],
         ) -> Response[Any]:
             if name in server.broken:
-                raise server.broken[name]
+                # Raised anew for each ask: its traceback would keep them all alive.
+                raise server.broken[name].with_traceback(None)
             bundle = server.bundles.get(name)
             schema = bundle.manifest.function if bundle else None
             if schema is None and not server.engine.roads(name):

@@ -80,7 +80,7 @@ class OrtSession:
         arrays: dict[str, Array] = {name: _array(name, feed) for name, feed in feeds.items()}
         loop = asyncio.get_running_loop()
         outputs = await loop.run_in_executor(self._pool, self._run, arrays)
-        return {name: _tensor(array) for name, array in outputs.items()}
+        return {name: tensor(array) for name, array in outputs.items()}
 
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
         given = arrays
@@ -110,6 +110,9 @@ def _array(name: str, feed: Tensor | Resident) -> Array:
         raise RunFailed(f"{name} is no {feed.dtype} of shape {feed.shape}: {error}") from error
 
 
-def _tensor(array: Array) -> Tensor:
+def tensor(array: Array) -> Tensor:
+    """Return an array as a tensor over the same memory."""
     array = np.ascontiguousarray(array)
-    return Tensor(dtype=array.dtype.name, shape=array.shape, data=array.data)
+    # A view without elements can't be cast, so that nobody could read it.
+    data = array.data if array.size else b""
+    return Tensor(dtype=array.dtype.name, shape=array.shape, data=data)
