@@ -92,6 +92,17 @@ class ServerHost(Timing):
         loading = self._loading.get(function)
         return loading is not None and loading.done() and loading.exception() is None
 
+    def devices(self, function: Function) -> dict[str, str]:
+        """Return what each loaded model really runs on, as onnxruntime names it."""
+        if not self.loaded(function):
+            return {}
+        sessions = self._loading[function].result().sessions
+        return {
+            name: session.providers[0]
+            for name, session in sessions.items()
+            if isinstance(session, OrtSession)
+        }
+
     async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
         """Return the input ready for the function; raise BadInput or TooLarge."""
         if kind == "text":

@@ -155,7 +155,15 @@ class Server:
                 for name, function in server._functions.items()
             }
             functions |= dict.fromkeys(server.broken, "bad_bundle")
-            body = {"status": "ready" if server._functions else "empty", "functions": functions}
+            body = {
+                "status": "ready" if server._functions else "empty",
+                "functions": functions,
+                "devices": {
+                    name: server.host.devices(function)
+                    for name, function in server._functions.items()
+                    if server.host.devices(function)
+                },
+            }
             return Response(body, status_code=200 if server._functions else 503)
 
         return [infer, roads, live, ready]
