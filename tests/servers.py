@@ -34,6 +34,7 @@ ORIGIN = "http://localhost:8080"
 KEY = "a-key-for-the-edge"
 CLOUD_KEY = "a-key-for-the-cloud"
 
+IMAGE = Input(name="image", kind="image")
 LEAST = Option(name="least", schema={"type": "integer", "minimum": 1}, default=1)
 
 SPELL = """
@@ -169,7 +170,7 @@ def zoo(folder: Path) -> Path:
     toys.bundle(
         folder,
         SIZE,
-        toys.manifest("image.size", "size", inputs=(Input(name="image", kind="image"),)),
+        toys.manifest("image.size", "size", inputs=(IMAGE,)),
     )
     anything = (Option(name="what", schema={}),)
     toys.bundle(

@@ -165,10 +165,9 @@ def agrees(output: Any, expected: Any) -> bool:
     """
     if _vector(expected):
         return _vector(output) and _cosine(output, expected) >= COSINE
-    if isinstance(expected, list) and expected and isinstance(expected[0], dict):
-        first = expected[0].get("label")
-        if first is not None:
-            return bool(output) and output[0].get("label") == first
+    best = _best(expected)
+    if best is not None:
+        return _best(output) == best
     return bool(output == expected)
 
 
@@ -215,10 +214,17 @@ def _table(rows: Sequence[Row]) -> None:
 def _short(output: Any) -> str:
     if _vector(output):
         return f"{len(output)} numbers: " + ", ".join(f"{x:.3f}" for x in output[:3]) + ", …"
-    if isinstance(output, list) and output and isinstance(output[0], dict) and "label" in output[0]:
-        return f"{output[0]['label']} {output[0]['score']:.2f}"
+    best = _best(output)
+    if best is not None and isinstance(output[0].get("score"), int | float):
+        return f"{best} {output[0]['score']:.2f}"
     text = encode(output, JSON).decode()
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _best(output: Any) -> Any:
+    """Return the first of some labels, or none."""
+    first = output[0] if isinstance(output, list) and output else None
+    return first.get("label") if isinstance(first, dict) else None
 
 
 def _vector(value: Any) -> bool:
