@@ -28,6 +28,8 @@ class Settings:
             bundles=tuple(
                 Path(each) for each in environ.get(f"{PREFIX}BUNDLES", "models/zoo").split(":")
             ),
-            keys=tuple(filter(None, environ.get(f"{PREFIX}KEYS", "").split(","))),
+            keys=tuple(
+                filter(None, (key.strip() for key in environ.get(f"{PREFIX}KEYS", "").split(",")))
+            ),
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
         )

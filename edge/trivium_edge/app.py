@@ -12,6 +12,7 @@ import httpx
 import msgspec
 from litestar import Litestar, Request, Response, get, post
 from litestar.connection import ASGIConnection
+from litestar.exceptions import InternalServerException, NotFoundException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 from litestar.response import File
@@ -103,19 +104,26 @@ def create_app(
         ]
 
     @get("/bundles/{name:str}/{digest:str}/{file:str}", include_in_schema=False)
-    async def bundle_file(name: FromPath[str], digest: FromPath[str], file: FromPath[str]) -> File:
+    async def bundle_file(
+        name: FromPath[str], digest: FromPath[str], file: FromPath[str]
+    ) -> Response[Any]:
         bundle = server.bundles.get(name)
         if bundle is None:
             raise UnknownFunction(f"no bundle {name!r} is served here")
         if digest != bundle.digest:
             raise Conflict(f"{name} is served with digest {bundle.digest}, not {digest[:64]!r}")
-        if file != "manifest.json" and file not in bundle.manifest.files:
+        headers = {"cache-control": FOREVER}
+        if file == "manifest.json":
+            return Response(bundle.raw, media_type=JSON, headers=headers)
+        if file not in bundle.manifest.files:
             raise UnknownFunction(f"{name} has no file {file[:100]!r}")
+        # A browser would keep altered bytes for ever.
+        await server.host.work(lambda: bundle.read(file))
         return File(
             bundle.folder / file,
             filename=file,
             content_disposition_type="inline",
-            headers={"cache-control": FOREVER},
+            headers=headers,
         )
 
     @get("/runtime/kernel.whl", include_in_schema=False, media_type="application/zip")
@@ -137,13 +145,15 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         watching = asyncio.ensure_future(server.watch()) if settings.development else None
-        async with cloud or contextlib.nullcontext():
-            yield
-        if watching:
-            watching.cancel()
-        server.host.close()
-        if export:
-            export.close()
+        try:
+            async with cloud or contextlib.nullcontext():
+                yield
+        finally:
+            if watching:
+                watching.cancel()
+            server.host.close()
+            if export:
+                export.close()
 
     handlers: list[Any] = [
         *server.routes(guard),
@@ -156,7 +166,14 @@ def create_app(
     ]
     if settings.page.is_dir():
         handlers.append(
-            create_static_files_router("/", [settings.page], html_mode=True, name="page")
+            create_static_files_router(
+                "/",
+                [settings.page],
+                html_mode=True,
+                name="page",
+                # What the file system makes of a path that can't be one.
+                exception_handlers={ValueError: _nothing, InternalServerException: _nothing},
+            )
         )
     return Litestar(
         handlers,
@@ -168,6 +185,10 @@ def create_app(
         request_max_body_size=web.MOST_BODY,
         logging_config=None,
     )
+
+
+def _nothing(request: web.AnyRequest, _: Exception) -> Response[bytes]:
+    return web.refuse(request, NotFoundException())
 
 
 async def _isolate(message: Message, _: Scope) -> None:

@@ -34,7 +34,8 @@ class Settings:
         """Read `TRIVIUM_EDGE_*`; lists are separated as PATH is, keys and origins by commas."""
 
         def words(name: str) -> tuple[str, ...]:
-            return tuple(filter(None, environ.get(PREFIX + name, "").split(",")))
+            given = environ.get(PREFIX + name, "").split(",")
+            return tuple(filter(None, (each.strip() for each in given)))
 
         return cls(
             bundles=tuple(

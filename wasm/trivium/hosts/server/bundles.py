@@ -21,7 +21,7 @@ class Bundle:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        raw = self._own("manifest.json")
+        raw = self.raw = self._own("manifest.json")
         stated = self._own("manifest.sha256").decode("ascii", "replace").strip()
         self.digest = hashlib.sha256(raw).hexdigest()
         if not hmac.compare_digest(self.digest.encode(), stated.encode()):

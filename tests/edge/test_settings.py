@@ -1,0 +1,43 @@
+"""What an operator can set on a gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trivium_edge.settings import Settings
+
+
+def test_settings_are_read_from_the_environment() -> None:
+    """Folders are separated as PATH is, keys and origins by commas; spaces do not count."""
+    found = Settings.from_env(
+        {
+            "TRIVIUM_EDGE_BUNDLES": "models/zoo:/srv/bundles",
+            "TRIVIUM_EDGE_PAGE": "/srv/page",
+            "TRIVIUM_EDGE_CLOUD_URL": "https://cloud",
+            "TRIVIUM_EDGE_CLOUD_KEY": "k",
+            "TRIVIUM_EDGE_KEYS": "one, two,,",
+            "TRIVIUM_EDGE_ORIGINS": "https://a , https://b",
+            "TRIVIUM_EDGE_SECRET": "s",
+            "TRIVIUM_EDGE_DEVELOPMENT": "1",
+            "UNRELATED": "x",
+        }
+    )
+    assert found == Settings(
+        bundles=(Path("models/zoo"), Path("/srv/bundles")),
+        page=Path("/srv/page"),
+        cloud_url="https://cloud",
+        cloud_key="k",
+        keys=("one", "two"),
+        origins=("https://a", "https://b"),
+        secret="s",
+        development=True,
+    )
+
+
+def test_without_settings_nobody_may_ask() -> None:
+    """No keys, no origins, no cloud, no development, and a secret that nobody knows."""
+    found, other = Settings.from_env({}), Settings.from_env({"TRIVIUM_EDGE_SECRET": ""})
+    assert (found.keys, found.origins, found.cloud_url, found.development) == ((), (), "", False)
+    assert found.bundles == (Path("models/zoo"),)
+    assert len(found.secret) >= 32
+    assert found.secret != other.secret
