@@ -140,9 +140,10 @@ export class Trivium extends EventTarget {
     signal?.throwIfAborted();
     const { ask, blobs } = form(name, inputs, settings);
     // While the worker is busy starting, an answer waits for nothing of that.
+    const why = this.latest.phase === "failed" ? "it failed to start" : "still starting";
     const all =
       this.absent(name) && !stays(ask)
-        ? direct(this.gateway, this.spans, ask, blobs, stream, signal)
+        ? direct(this.gateway, this.spans, ask, blobs, stream, why, signal)
         : this.worked(ask, blobs, stream, signal);
     for await (const said of all) {
       if (said.type === "fault") throw TriviumError.from(said);

@@ -6,13 +6,18 @@ import { type Packable, pack } from "./msgpack";
 import { type Spans, open } from "./spans";
 import type { Answer, Ask, Bytes, Said } from "./wire";
 
-/** Asks the edge; yields the parts, where the answer is streamed, and then the answer. */
+/**
+ * Asks the edge; yields the parts, where the answer is streamed, and then the answer.
+ *
+ * `why` says why the page itself does not answer.
+ */
 export async function* direct(
   gateway: Gateway,
   spans: Spans,
   ask: Ask,
   blobs: Record<string, Blob | Bytes>,
   stream: boolean,
+  why: string,
   signal?: AbortSignal,
 ): AsyncGenerator<Said> {
   const span = open(`infer ${ask.function}`, ask.trace);
@@ -31,7 +36,7 @@ export async function* direct(
     const response = await call.reply;
     if (!response.ok) throw await fault(response);
     for await (const said of stream ? events(response) : [(await response.json()) as Said]) {
-      yield said.type === "answer" ? arrived(said, performance.now() - begun) : said;
+      yield said.type === "answer" ? arrived(said, performance.now() - begun, why) : said;
     }
     failed = "";
   } catch (error) {
@@ -48,10 +53,10 @@ export async function* direct(
 }
 
 /** The answer as seen from the page. */
-function arrived(answer: Answer, ms: number): Answer {
+function arrived(answer: Answer, ms: number, why: string): Answer {
   const { decode, python, run, hop } = answer.ms;
   const way = Math.max(0, ms - decode - python - run - hop);
-  const reason = `${answer.plan.reason}; not page (still starting)`;
+  const reason = `${answer.plan.reason}; not page (${why})`;
   return { ...answer, ms: { ...answer.ms, hop: hop + way }, plan: { ...answer.plan, reason } };
 }
 
