@@ -104,14 +104,14 @@ def test_every_script_is_documented() -> None:
 
 
 def test_files_stay_readable() -> None:
-    """No module is longer than 400 lines, and the kernel's core than 1,700 together."""
+    """No module is longer than 500 lines, and the core of the kernel than 1,800 together."""
     sizes = {
         path: len(path.read_text().splitlines())
         for room in ROOMS.values()
         for path in room.rglob("*.py")
     }
-    assert {str(path): size for path, size in sizes.items() if size > 450} == {}
-    assert sum(sizes[KERNEL / f"{name}.py"] for name in ORDER) <= 1700
+    assert {str(path): size for path, size in sizes.items() if size > 500} == {}
+    assert sum(sizes[KERNEL / f"{name}.py"] for name in ORDER) <= 1800
 
 
 def test_versions_agree() -> None:

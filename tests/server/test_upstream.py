@@ -22,6 +22,7 @@ from trivium.contract import (
     Fault,
     Part,
     Plan,
+    Refusal,
     Road,
     Tier,
     Times,
@@ -30,7 +31,7 @@ from trivium.contract import (
     frame,
 )
 from trivium.errors import ERRORS, TierUnreachable, TriviumError
-from trivium.hosts.server.upstream import HttpUpstream, Refusal
+from trivium.hosts.server.upstream import HttpUpstream
 
 SECRET = "the-key-nobody-may-read"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

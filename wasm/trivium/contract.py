@@ -194,6 +194,11 @@ class Road(Noun, frozen=True, kw_only=True):
     ms: tuple[float, float, float]
     ready: bool = True
 
+    def behind(self, hop: float) -> Road:
+        """Return the road as seen from `hop` milliseconds farther away."""
+        low, middle, high = self.ms
+        return msgspec.structs.replace(self, ms=(low + hop, middle + hop, high + 2 * hop))
+
 
 class Plan(Noun, frozen=True, kw_only=True):
     """The roads to take, in order, and one sentence that says why.
@@ -264,6 +269,12 @@ class Fault(Noun, frozen=True, kw_only=True, tag="fault"):
         """Rebuild the error that another tier sent; an unknown code is `internal`."""
         kind = ERRORS.get(self.code, TriviumError)
         return kind(self.message, tier=self.tier, where=self.where, retry_after=self.retry_after)
+
+
+class Refusal(Noun, frozen=True, kw_only=True):
+    """The body of every error response."""
+
+    error: Fault
 
 
 class File(Noun, frozen=True, kw_only=True):

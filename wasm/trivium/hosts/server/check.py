@@ -13,10 +13,9 @@ from typing import Any
 import httpx
 import msgspec
 
-from ...contract import JSON, MSGPACK, Answer, Ask, Blob, Sample, Tier, decode, encode
+from ...contract import JSON, MSGPACK, Answer, Ask, Blob, Refusal, Sample, Tier, decode, encode
 from ...errors import TierUnreachable, TriviumError
 from .bundles import Bundle
-from .upstream import Refusal
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 FLAGS = (

@@ -11,8 +11,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from ...contract import EVENTS, JSON, MSGPACK, Answer, Ask
-from .upstream import Refusal
+from ...contract import EVENTS, JSON, MSGPACK, Answer, Ask, Refusal
 from .web import ASK_HEADERS, HEADERS, AnyConnection, AnyRequest
 
 PATH = "/openapi.json"

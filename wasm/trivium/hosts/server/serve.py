@@ -26,6 +26,7 @@ from .bundles import Bundle, find
 
 START_S = 60.0
 STOP_S = 6.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HOME = Path(".trivium")
 BUILT_IN = Path("models/functions")
 ZOO = Path("models/zoo")
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run both servers until a signal, or with `--check` until every function was checked."""
     options = _parser().parse_args(arguments)
     options.json = options.json and options.check
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, _stop)
     try:
         with contextlib.ExitStack() as stack:
@@ -47,9 +48,6 @@ def main(arguments: Sequence[str]) -> int:
     except Stop:
         _say("stopped")
         return 0
-    finally:
-        # A second signal must not interrupt the clean-up half-way.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Set up and run Trivium here: the page, an edge gateway and a cloud server.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="the edge's port (%(default)s)")
+    parser.add_argument("--port", type=_number, default=8080, help="the edge's port (%(default)s)")
     parser.add_argument(
-        "--cloud-port", type=int, default=8081, help="the cloud's port (%(default)s)"
+        "--cloud-port", type=_number, default=8081, help="the cloud's port (%(default)s)"
     )
     parser.add_argument(
         "--functions",
@@ -101,7 +99,8 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             raise TierError("a function could not be built; see above")
     key, cloud_key = _key(), secrets.token_urlsafe(24)
     address = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host  # noqa: S104
-    url, cloud_url = f"http://{address}:{options.port}", f"http://{host}:{options.cloud_port}"
+    url, own = _url(address, options.port), _url(host, options.port)
+    cloud_url = _url(host, options.cloud_port)
     bundles = ":".join(map(str, roots))
     development = "1" if options.reload else ""
     cloud = Process(
@@ -123,7 +122,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             "TRIVIUM_EDGE_CLOUD_URL": cloud_url,
             "TRIVIUM_EDGE_CLOUD_KEY": cloud_key,
             "TRIVIUM_EDGE_KEYS": key,
-            "TRIVIUM_EDGE_ORIGINS": f"{url},http://{host}:{options.port}",
+            "TRIVIUM_EDGE_ORIGINS": f"{url},{own}",
             "TRIVIUM_EDGE_DEVELOPMENT": development,
         },
     )
@@ -131,9 +130,9 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         stack.enter_context(process)
     cloud.wait()
     edge.wait()
-    _joined(f"http://{host}:{options.port}")
+    _joined(own)
     known, refused = _bundles(roots)
-    checker = check.Checker(f"http://{host}:{options.port}", key, known)
+    checker = check.Checker(own, key, known)
     if options.check:
         rows = [*refused, *checker.servers(), *checker.page(url)]
         return check.show(rows, options.json)
@@ -157,7 +156,7 @@ class Process:
 
     def __init__(self, tier: Tier, host: str, port: int, settings: dict[str, str]) -> None:
         self.tier = tier
-        self.url = f"http://{host}:{port}"
+        self.url = _url(host, port)
         self._arguments = [
             sys.executable,
             *("-m", "uvicorn", "--factory", f"trivium_{tier}.app:create_app"),
@@ -284,8 +283,15 @@ def _key() -> str:
     return path.read_text()
 
 
+def _number(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{port} is not from 1 to 65535")
+    return port
+
+
 def _port(host: str, port: int, flag: str) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    with _socket(host) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -295,8 +301,16 @@ def _port(host: str, port: int, flag: str) -> None:
             ) from error
 
 
+def _socket(host: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _free_ports(host: str) -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
+    with _socket(host) as one, _socket(host) as two:
         one.bind((host, 0))
         two.bind((host, 0))
         return one.getsockname()[1], two.getsockname()[1]
@@ -312,6 +326,9 @@ def _tiers(rows: Sequence[check.Row]) -> str:
 
 
 def _stop(_: int, __: FrameType | None) -> None:
+    # A second signal must not interrupt the clean-up half-way.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise Stop
 
 

@@ -21,6 +21,7 @@ from ...contract import (
     Fault,
     Frames,
     Part,
+    Refusal,
     Road,
     decode,
     encode,
@@ -40,12 +41,6 @@ UNSENDABLE = (TypeError, OverflowError, ValueError, RecursionError)
 """What encoding raises for a value that has no form on the wire."""
 
 log = logging.getLogger("trivium.upstream")
-
-
-class Refusal(msgspec.Struct):
-    """The body of every error response."""
-
-    error: Fault
 
 
 class HttpUpstream:
@@ -85,11 +80,7 @@ class HttpUpstream:
 
     def roads(self, function: str) -> Sequence[Road]:
         """Return the roads behind this hop as last advertised, with the way there added."""
-        hop = self._hop_ms
-        return [
-            replace(road, ms=(road.ms[0] + hop, road.ms[1] + hop, road.ms[2] + 2 * hop))
-            for road in self._roads.get(function, ())
-        ]
+        return [road.behind(self._hop_ms) for road in self._roads.get(function, ())]
 
     def functions(self) -> Sequence[str]:
         """Return the names that are advertised."""

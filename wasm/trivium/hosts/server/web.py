@@ -24,6 +24,7 @@ from ...contract import (
     Budget,
     Fault,
     Part,
+    Refusal,
     Schema,
     decode,
     encode,
@@ -31,7 +32,7 @@ from ...contract import (
 )
 from ...errors import ERRORS, BadInput, RunFailed, TriviumError
 from .media import IMAGES
-from .upstream import UNSENDABLE, Refusal
+from .upstream import UNSENDABLE
 
 log = logging.getLogger("trivium.web")
 
