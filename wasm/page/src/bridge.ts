@@ -12,6 +12,11 @@ import type { Usage, Variant } from "./wire";
 
 type Feeds = Record<string, Ort.Tensor>;
 
+/** The size that open dimensions have when a session is warmed. */
+const WARM = 8;
+
+const BYTES: Record<string, number> = { int64: 8, float64: 8, uint8: 1, int8: 1, bool: 1 };
+
 /** One output as Python reads it: names and numbers, and `data` to copy once. */
 export interface Output {
   name: string;
@@ -72,7 +77,10 @@ export class Bridge {
     const sessions = new Map<string, Session>();
     for (const [name, row] of Object.entries(models)) {
       const found = row.map((file) => graphs.get(file)).filter((graph) => graph !== undefined);
-      sessions.set(name, new Session(this, found));
+      const session = new Session(this, found);
+      // Zeros may not be what the graphs take; then the first ask warms them.
+      await session.warm().catch(() => undefined);
+      sessions.set(name, session);
     }
     const release = async (): Promise<void> => {
       for (const graph of graphs.values()) await this.chained(() => graph.release());
@@ -114,6 +122,12 @@ export class Bridge {
       default:
         throw new TriviumError("bad_input", `a tensor of ${dtype} can't be fed to a model here`);
     }
+  }
+
+  /** Makes a handle of zeros. */
+  zeros(dtype: string, shape: readonly number[]): Ort.Tensor {
+    const size = shape.reduce((one, other) => one * other, BYTES[dtype] ?? 4);
+    return this.tensor(dtype, shape, new Uint8Array(size));
   }
 
   private integers(values: readonly number[]): Ort.Tensor {
@@ -173,6 +187,18 @@ export class Session {
       known[pairs[i] as string] = pairs[i + 1] as Ort.Tensor;
     }
     return this.bridge.chained(() => this.row(known));
+  }
+
+  /** Runs once on zeros, so that the first ask does not pay for lazy initialisation. */
+  async warm(): Promise<void> {
+    const pairs = this.graphs[0]?.inputMetadata.flatMap((input) => {
+      if (!input.isTensor) return [];
+      const shape = input.shape.map((size) => (typeof size === "number" ? size : WARM));
+      return [input.name, this.bridge.zeros(input.type, shape)];
+    });
+    const { run } = this.bridge.spent;
+    await this.run(...(pairs ?? []));
+    this.bridge.spent.run = run;
   }
 
   private async row(known: Feeds): Promise<Output[]> {
