@@ -208,6 +208,11 @@ class Tab:
         return self.page.evaluate(ASK, [name, inputs, settings])
 
 
+def numbers(answer: Any) -> list[float]:
+    """Return an answer's scores, or its vector."""
+    return [each["score"] if isinstance(each, dict) else each for each in answer["output"]]
+
+
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     return shout(tmp_path)
@@ -323,6 +328,13 @@ def test_the_page_outlives_cloud_and_edge(mine: Path, chromium: Any) -> None:
             assert (answer["output"][0]["label"], answer["tier"]) == ("espresso", tier)
             answer = tab.ask("text.shout", {"text": "a"}, tiers=[tier])
             assert (answer["output"], answer["tier"]) == ("A!", tier)
+        texts = ("A man is eating food.", "größer als 大きい", "x" * 150, "?!")
+        for name, inputs in [
+            ("image.classify", photo),
+            *(("text.embed", {"text": t}) for t in texts),
+        ]:
+            here, there = (numbers(tab.ask(name, inputs, tiers=[t])) for t in ("page", "edge"))
+            assert max(abs(a - b) for a, b in zip(here, there, strict=True)) < 1e-4
         assert tab.ask("text.embed", {"text": "a"})["tier"] == "page"
         assert tab.ask("text.embed", {"text": "a"}, budget={"quality": 1})["tier"] == "cloud"
         every = {"trivium-page", "trivium-edge", "trivium-cloud"}
