@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @pytest.fixture
 def zoo(tmp_path: Path) -> Path:
     """Return a folder of small bundles."""
-    import servers
+    import samples
 
-    return servers.zoo(tmp_path / "zoo")
+    return samples.zoo(tmp_path / "zoo")
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def servers(zoo: Path) -> Iterator[Servers]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Return an edge in front of a cloud for tests that leave no trace there."""
+    import samples
     import servers
 
-    with servers.serving([servers.zoo(tmp_path_factory.mktemp("zoo"))]) as made:
+    with servers.serving([samples.zoo(tmp_path_factory.mktemp("zoo"))]) as made:
         yield made

@@ -209,6 +209,9 @@ class Hop:
             for road in self.engine.roads(function)
         ]
 
+    def functions(self) -> Sequence[str]:
+        return list(self.engine.functions)
+
     async def infer(self, ask: Ask) -> Answer:
         return decode(encode(await self.engine.infer(self._crossed(ask))), Answer)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import servers
+import samples
 import toys
 from trivium.contract import File, Tier
 from trivium.errors import BundleError
@@ -23,9 +23,9 @@ def folder(tmp_path: Path) -> Path:
     made = toys.manifest("text.line", "line", models={"line": ("first.onnx",)})
     return toys.bundle(
         tmp_path,
-        servers.LINE,
+        samples.LINE,
         toys.having(made, labels="labels.txt"),
-        **{"first.onnx": servers.first_graph(), "labels.txt": "größe\nzwei\n".encode()},
+        **{"first.onnx": samples.first_graph(), "labels.txt": "größe\nzwei\n".encode()},
     )
 
 
@@ -53,7 +53,7 @@ def test_an_untouched_bundle_is_what_it_says(folder: Path) -> None:
     bundle.verify()
     assert bundle.name == "text.line"
     assert bundle.text("labels.txt").splitlines() == ["größe", "zwei"]
-    assert bundle.read("first.onnx") == servers.first_graph()
+    assert bundle.read("first.onnx") == samples.first_graph()
     loaded = bundle.function(Tier.EDGE)
     assert loaded is not None
     assert loaded.schema.name == "text.line"

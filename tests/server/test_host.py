@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 
-import servers
+import samples
 import toys
 from trivium.contract import Blob, Tensor, Tier, Variant
 from trivium.errors import BadInput, BundleError, ModelNotReady, TooLarge
@@ -34,8 +34,8 @@ def line(folder: Path, host: ServerHost, **files: bytes) -> Function:
     """Return a function with a model, whose bundle `host` knows."""
     made = toys.manifest("text.line", "line", models={"line": ("first.onnx",)})
     made = toys.having(made, labels="labels.txt")
-    contents = {"first.onnx": servers.first_graph(), "labels.txt": b"one\ntwo\n", **files}
-    bundle = Bundle(toys.bundle(folder, servers.LINE, made, **contents))
+    contents = {"first.onnx": samples.first_graph(), "labels.txt": b"one\ntwo\n", **files}
+    bundle = Bundle(toys.bundle(folder, samples.LINE, made, **contents))
     function = bundle.function(Tier.EDGE)
     assert function is not None
     host.know(function, bundle)
@@ -52,7 +52,7 @@ def ids(tokens: Tokens) -> list[int]:
 
 def test_text_becomes_tokens() -> None:
     """One row of ids, and a mask of ones."""
-    tokenizer = Tokenizer(servers.tokenizer().decode(), 4)
+    tokenizer = Tokenizer(samples.tokenizer().decode(), 4)
     assert ids(tokenizer.encode("one two three")) == [1, 2, 3]
     assert ids(tokenizer.encode("one seventeen two one")) == [1, 0, 2, 1]
     assert tokenizer.encode("").ids.shape == (1, 0)
@@ -60,13 +60,13 @@ def test_text_becomes_tokens() -> None:
 
 def test_too_many_tokens_are_counted_for_the_caller() -> None:
     """The message says how many there are, or that counting them is not worth it."""
-    tokenizer = Tokenizer(servers.tokenizer().decode(), 4)
+    tokenizer = Tokenizer(samples.tokenizer().decode(), 4)
     with pytest.raises(TooLarge, match="the text has 5 tokens; at most 4 are allowed"):
         tokenizer.encode("one two one two one")
     assert ids(tokenizer.encode("x" * 256)) == [0]
     with pytest.raises(TooLarge, match="the text has 257 characters; at most 4 tokens"):
         tokenizer.encode("x" * 257)
-    assert len(ids(Tokenizer(servers.tokenizer().decode(), None).encode("one " * 500))) == 500
+    assert len(ids(Tokenizer(samples.tokenizer().decode(), None).encode("one " * 500))) == 500
 
 
 @pytest.mark.parametrize("source", ["", "{}", "[]", '{"model": {"type": "Sorcery"}}'])
@@ -92,7 +92,7 @@ def test_text_is_decoded_within_limits(host: ServerHost) -> None:
 
 def test_images_are_decoded_as_the_variant_says(host: ServerHost, tmp_path: Path) -> None:
     """They keep their bytes, to travel on as they came."""
-    blob = Blob(media="image/png", data=servers.png(64, 32))
+    blob = Blob(media="image/png", data=samples.png(64, 32))
     small = Variant(tier=Tier.EDGE, model="toy", settings={"shrink_above": 8})
     for variant, size in ((PLAIN, (32, 64)), (small, (8, 16))):
         image = asyncio.run(host.decode("image", blob, variant))

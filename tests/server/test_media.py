@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from servers import claims
+from samples import claims
 from trivium.contract import Blob, Tensor
 from trivium.errors import BadInput, TooLarge
 from trivium.hosts.server.media import IMAGES, MOST_BYTES, pixels

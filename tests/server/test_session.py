@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import onnxruntime as ort
 import pytest
 
-from servers import first_graph, graph, second_graph
+from samples import first_graph, graph, second_graph
 from trivium.contract import Resident, Tensor
 from trivium.errors import BundleError, RunFailed
 from trivium.hosts.server.session import OrtSession, open_graph

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from servers import Room, Servers, chunks, claims, said
+from samples import claims
+from servers import Room, Servers, chunks, said
 from trivium.contract import JSON, MSGPACK, Fault, decode
 from trivium.hosts.server.web import MOST_BODY
 

@@ -393,6 +393,9 @@ class Upstream(Protocol):
 
     known: bool
 
+    def functions(self) -> Sequence[str]:
+        """Return the names for which roads are advertised."""
+
     def roads(self, function: str) -> Sequence[Road]:
         """Return what was last advertised, the way there included; never waits."""
 

@@ -101,6 +101,10 @@ class FetchUpstream:
             self._fetching = asyncio.ensure_future(self.refresh())
         return self._roads.get(function, ())
 
+    def functions(self) -> Sequence[str]:
+        """Return the names for which roads are advertised."""
+        return list(self._roads)
+
     async def refresh(self) -> None:
         """Fetch the advertised roads; while the edge can't be reached none of them is ready."""
         try:

@@ -269,8 +269,11 @@ def _functions(folder: Path) -> Iterator[Path]:
 
 
 def _stamp(folder: Path) -> int:
-    names = [path for path in folder.iterdir() if path.suffix in (".py", ".toml")]
-    return max((path.stat().st_mtime_ns for path in names), default=0)
+    try:
+        names = [path for path in folder.iterdir() if path.suffix in (".py", ".toml")]
+        return max((path.stat().st_mtime_ns for path in names), default=0)
+    except OSError:
+        return 0  # an editor is just replacing it
 
 
 def _key() -> str:

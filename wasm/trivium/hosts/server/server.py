@@ -95,9 +95,8 @@ class Server:
     def roads(self) -> dict[str, list[Road]]:
         """Return the roads from here for every function known here or behind."""
         names = set(self.engine.functions)
-        behind = getattr(self.engine.upstream, "functions", None)
-        if behind is not None:
-            names.update(behind())
+        if self.engine.upstream is not None:
+            names.update(self.engine.upstream.functions())
         return {name: self.engine.roads(name) for name in sorted(names) if name not in self.broken}
 
     def _drop(self, name: str) -> None:

@@ -83,7 +83,7 @@ class HttpUpstream:
         return [road.behind(self._hop_ms) for road in self._roads.get(function, ())]
 
     def functions(self) -> Sequence[str]:
-        """Return the names that are advertised."""
+        """Return the names for which roads are advertised."""
         return list(self._roads)
 
     async def poll(self) -> None:
