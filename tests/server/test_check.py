@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import samples
 import toys
+from samples import IMAGE, SIZE, png
 from trivium.contract import Blob, Sample, Tier
 from trivium.errors import BundleError
 from trivium.hosts.server.bundles import Bundle
@@ -114,13 +114,13 @@ def test_a_refused_bundle_is_a_row_that_failed() -> None:
 
 def sampled(folder: Path, *samples: Sample, **files: bytes) -> Bundle:
     """Return a bundle for images with samples."""
-    made = toys.manifest("image.size", "size", inputs=(samples.IMAGE,))
-    return Bundle(toys.bundle(folder, samples.SIZE, toys.having(made, samples=samples), **files))
+    made = toys.manifest("image.size", "size", inputs=(IMAGE,))
+    return Bundle(toys.bundle(folder, SIZE, toys.having(made, samples=samples), **files))
 
 
 def test_samples_are_read_with_their_files(tmp_path: Path) -> None:
     """Names of files become blobs of the right media type."""
-    files = {"cat.png": samples.png(4, 2), "dog.jpg": b"x"}
+    files = {"cat.png": png(4, 2), "dog.jpg": b"x"}
     bundle = sampled(tmp_path, **files)
     found = read(bundle, Sample(inputs={"image": "cat.png"}))
     assert found == {"image": Blob(media="image/png", data=files["cat.png"])}
@@ -136,7 +136,7 @@ def test_samples_are_read_with_their_files(tmp_path: Path) -> None:
 def test_a_dead_server_gives_rows_that_failed(tmp_path: Path) -> None:
     """Each says what happened, and the check ends."""
     sample = Sample(inputs={"image": "cat.png"}, output=[2, 4])
-    bundle = sampled(tmp_path, sample, sample, **{"cat.png": samples.png(4, 2)})
+    bundle = sampled(tmp_path, sample, sample, **{"cat.png": png(4, 2)})
     rows = list(Checker("http://127.0.0.1:9", "key", [bundle]).servers(most=1))
     assert [(each.tier, each.ok) for each in rows] == [(Tier.EDGE, False), (Tier.CLOUD, False)]
     assert rows[0].output == "no answer: ConnectError"
