@@ -6,11 +6,8 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from litestar import Litestar
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 import trivium
 from trivium.contract import Tier
@@ -38,9 +35,8 @@ def create_app(
     )
     keys = Keys(settings.keys)
 
-    # Async: Litestar would run a plain one in a thread.
-    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        if not keys.holds(bearer(connection.headers.get("authorization", ""))):
+    def allow(request: web.AnyRequest) -> None:
+        if not keys.holds(bearer(request.headers.get("authorization", ""))):
             raise Unauthenticated("the API key is not valid")
 
     @contextlib.asynccontextmanager
@@ -56,7 +52,7 @@ def create_app(
                 export.close()
 
     return Litestar(
-        [*server.routes(guard, guard), openapi.route()],
+        [*server.routes(allow, public=False), openapi.route()],
         lifespan=[lifespan],
         exception_handlers={Exception: web.refuse},
         openapi_config=openapi.config("Trivium cloud", trivium.__version__),

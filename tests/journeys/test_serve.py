@@ -329,10 +329,9 @@ def test_the_page_outlives_cloud_and_edge(mine: Path, chromium: Any) -> None:
             answer = tab.ask("text.shout", {"text": "a"}, tiers=[tier])
             assert (answer["output"], answer["tier"]) == ("A!", tier)
         texts = ("A man is eating food.", "größer als 大きい", "x" * 150, "?!")
-        for name, inputs in [
-            ("image.classify", photo),
-            *(("text.embed", {"text": t}) for t in texts),
-        ]:
+        asks: list[tuple[str, dict[str, Any]]] = [("image.classify", photo)]
+        asks += [("text.embed", {"text": text}) for text in texts]
+        for name, inputs in asks:
             here, there = (numbers(tab.ask(name, inputs, tiers=[t])) for t in ("page", "edge"))
             assert max(abs(a - b) for a, b in zip(here, there, strict=True)) < 1e-4
         assert tab.ask("text.embed", {"text": "a"})["tier"] == "page"

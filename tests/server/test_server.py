@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from litestar import Litestar
-from litestar.handlers import BaseRouteHandler
 
 import servers
 import toys
@@ -102,10 +101,12 @@ def test_a_refused_bundle_keeps_no_asks_alive(tmp_path: Path) -> None:
     (home / "function.py").write_text("changed")
     server = Server(Tier.EDGE, [tmp_path])
 
-    async def guard(_: web.AnyConnection, __: BaseRouteHandler) -> None:
+    def everybody(_: web.AnyRequest) -> None:
         """Let everybody in."""
 
-    app = Litestar(server.routes(guard), exception_handlers={Exception: web.refuse})
+    app = Litestar(
+        server.routes(everybody, public=True), exception_handlers={Exception: web.refuse}
+    )
     lengths = set()
     with servers.looping() as loop:
         room = servers.Room(app, "", loop)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from array import array
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import onnxruntime as ort
 import pytest
@@ -13,14 +13,15 @@ import pytest
 from samples import first_graph, graph, second_graph
 from trivium.contract import Resident, Tensor
 from trivium.errors import BundleError, RunFailed
-from trivium.hosts.server.session import OrtSession, open_graph
+from trivium.hosts.server.session import Lanes, OrtSession, open_graph
 
 
 @pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
+def lanes() -> Iterator[Lanes]:
     """Return the threads that graphs run in."""
-    with ThreadPoolExecutor(2) as made:
-        yield made
+    made = Lanes()
+    yield made
+    made.pool.shutdown()
 
 
 def floats(*values: float) -> Tensor:
@@ -28,38 +29,38 @@ def floats(*values: float) -> Tensor:
     return Tensor(dtype="float32", shape=(len(values),), data=array("f", values).tobytes())
 
 
-def session(pool: ThreadPoolExecutor, *graphs: bytes, gpu: bool = False) -> OrtSession:
+def session(lanes: Lanes, *graphs: bytes, gpu: bool = False) -> OrtSession:
     """Return a session over graphs that run in a row."""
-    return OrtSession([open_graph("toy.onnx", data, gpu) for data in graphs], pool)
+    return OrtSession([open_graph("toy.onnx", data, gpu) for data in graphs], lanes)
 
 
-def test_a_graph_answers_by_name(pool: ThreadPoolExecutor) -> None:
+def test_a_graph_answers_by_name(lanes: Lanes) -> None:
     """Outputs come as tensors, in C order."""
-    outputs = asyncio.run(session(pool, first_graph()).run({"x": floats(1, 2)}))
+    outputs = asyncio.run(session(lanes, first_graph()).run({"x": floats(1, 2)}))
     assert list(outputs) == ["y"]
     assert outputs["y"].tolist() == [3.0, 5.0]
     assert (outputs["y"].dtype, outputs["y"].shape) == ("float32", (2,))
 
 
-def test_graphs_in_a_row_feed_each_other(pool: ThreadPoolExecutor) -> None:
+def test_graphs_in_a_row_feed_each_other(lanes: Lanes) -> None:
     """The first one's output is the second one's input, and only the last one's come out."""
-    outputs = asyncio.run(session(pool, first_graph(), second_graph()).run({"x": floats(1, 2)}))
+    outputs = asyncio.run(session(lanes, first_graph(), second_graph()).run({"x": floats(1, 2)}))
     assert {name: each.tolist() for name, each in outputs.items()} == {"z": [30.0, 50.0]}
 
 
-def test_a_later_graph_may_take_what_was_given(pool: ThreadPoolExecutor) -> None:
+def test_a_later_graph_may_take_what_was_given(lanes: Lanes) -> None:
     """An input that is no output of an earlier graph comes from the caller."""
     tail = graph("x", "w", ("Add", "x", 100.0, "w"))
-    made = session(pool, first_graph(), tail)
+    made = session(lanes, first_graph(), tail)
     assert asyncio.run(made.run({"x": floats(1)}))["w"].tolist() == [101.0]
 
 
-def test_a_missing_input_is_named(pool: ThreadPoolExecutor) -> None:
+def test_a_missing_input_is_named(lanes: Lanes) -> None:
     """So are those that it takes, and those it was given."""
-    made = session(pool, first_graph(), second_graph())
+    made = session(lanes, first_graph(), second_graph())
     with pytest.raises(RunFailed, match=r"takes x; missing: x \(given: pixels\)"):
         asyncio.run(made.run({"pixels": floats(1)}))
-    apart = session(pool, second_graph(), first_graph())
+    apart = session(lanes, second_graph(), first_graph())
     with pytest.raises(RunFailed, match=r"takes x; missing: x \(given: y\)"):
         asyncio.run(apart.run({"y": floats(1)}))
 
@@ -76,12 +77,10 @@ def test_a_missing_input_is_named(pool: ThreadPoolExecutor) -> None:
         (Resident("float32", (1,), object()), "x is resident on another tier"),
     ],
 )
-def test_a_wrong_tensor_is_named(
-    pool: ThreadPoolExecutor, feed: Tensor | Resident, said: str
-) -> None:
+def test_a_wrong_tensor_is_named(lanes: Lanes, feed: Tensor | Resident, said: str) -> None:
     """Rank, type and size are checked before or by onnxruntime, and never crash it."""
     with pytest.raises(RunFailed, match=said):
-        asyncio.run(session(pool, first_graph()).run({"x": feed}))
+        asyncio.run(session(lanes, first_graph()).run({"x": feed}))
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", first_graph()[:-20], b"\x08\x08" + bytes(500)])
@@ -92,33 +91,58 @@ def test_garbage_is_no_graph(data: bytes, gpu: bool) -> None:
         open_graph("toy.onnx", data, gpu)
 
 
-def test_the_device_is_what_the_session_got(pool: ThreadPoolExecutor) -> None:
+def test_the_device_is_what_the_session_got(lanes: Lanes) -> None:
     """Where a GPU is wanted and none is there, the processor is said to be used."""
-    assert session(pool, first_graph()).providers == ["CPUExecutionProvider"]
-    wanted = session(pool, first_graph(), gpu=True).providers
+    assert session(lanes, first_graph()).providers == ["CPUExecutionProvider"]
+    wanted = session(lanes, first_graph(), gpu=True).providers
     assert wanted[-1] == "CPUExecutionProvider"
     assert set(wanted) <= set(ort.get_available_providers())
 
 
-def test_warming_never_fails(pool: ThreadPoolExecutor) -> None:
+def test_warming_never_fails(lanes: Lanes) -> None:
     """Zeros of the open dimensions may suit a graph or not."""
-    session(pool, first_graph(), second_graph()).warm()
-    session(pool, second_graph(), first_graph()).warm()
+    session(lanes, first_graph(), second_graph()).warm()
+    session(lanes, second_graph(), first_graph()).warm()
 
 
-def test_nothing_may_go_in_and_come_out(pool: ThreadPoolExecutor) -> None:
+def test_nothing_may_go_in_and_come_out(lanes: Lanes) -> None:
     """A tensor without elements is one that can be read."""
-    outputs = asyncio.run(session(pool, first_graph(), second_graph()).run({"x": floats()}))
+    outputs = asyncio.run(session(lanes, first_graph(), second_graph()).run({"x": floats()}))
     assert outputs["z"].shape == (0,)
     assert outputs["z"].tolist() == []
 
 
-def test_asks_side_by_side_do_not_mix(pool: ThreadPoolExecutor) -> None:
+def test_asks_side_by_side_do_not_mix(lanes: Lanes) -> None:
     """Each gets its own answer."""
-    made = session(pool, first_graph(), second_graph())
+    made = session(lanes, first_graph(), second_graph())
 
     async def many() -> list[float]:
         outputs = await asyncio.gather(*(made.run({"x": floats(i)}) for i in range(50)))
         return [each["z"].tolist()[0] for each in outputs]
 
     assert asyncio.run(many()) == [20.0 * i + 10 for i in range(50)]
+
+
+def test_short_work_runs_at_once_if_it_is_alone(lanes: Lanes) -> None:
+    """Else in a thread, so that the event loop goes on."""
+
+    async def both() -> list[bool]:
+        here = threading.get_ident()
+
+        def elsewhere() -> bool:
+            return threading.get_ident() != here
+
+        held = threading.Event()
+        long = asyncio.ensure_future(lanes.run(held.wait))
+        await asyncio.sleep(0)
+        beside = asyncio.ensure_future(lanes.run(elsewhere, short=True))
+        await asyncio.sleep(0)
+        held.set()
+        await long
+        return [
+            await beside,
+            await lanes.run(elsewhere),
+            await lanes.run(elsewhere, short=True),
+        ]
+
+    assert asyncio.run(both()) == [True, True, False]

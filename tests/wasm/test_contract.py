@@ -50,6 +50,8 @@ def test_a_tensor_gives_nested_lists() -> None:
     assert floats(1, 2, 3, 4, 5, 6, shape=(2, 3)).tolist() == [[1, 2, 3], [4, 5, 6]]
     assert floats(7, shape=()).tolist() == 7
     assert floats(shape=(0,)).tolist() == []
+    assert floats(shape=(2, 0)).tolist() == [[], []]
+    assert floats(*range(24), shape=(2, 3, 4)).tolist()[1][2] == [20, 21, 22, 23]
     assert Tensor(dtype="int64", shape=(1, 2), data=array("q", [5, -6]).tobytes()).tolist() == [
         [5, -6]
     ]

@@ -95,6 +95,8 @@ def test_a_module_that_fails_names_its_line() -> None:
     with pytest.raises(BundleError, match="SyntaxError") as caught:
         toys.load("x = 1\nasync def (\n", toys.manifest(), Tier.EDGE)
     assert caught.value.where == "text.count/function.py, line 2"
+    with pytest.raises(BundleError, match="SystemExit"):
+        toys.load("raise SystemExit", toys.manifest(), Tier.EDGE)
     with pytest.raises(BundleError, match="count"):
         toys.load("", toys.manifest(), Tier.EDGE)
 

@@ -51,7 +51,7 @@ class Blob(Noun, frozen=True, kw_only=True):
     data: bytes
 
 
-_CODES = {
+CODES = {
     "bool": "?",
     "uint8": "B",
     "int8": "b",
@@ -79,9 +79,9 @@ class Tensor(Noun, frozen=True, kw_only=True):
     @property
     def values(self) -> memoryview[Any]:
         """Return all elements as one flat, typed view without copying."""
-        if self.dtype not in _CODES:
-            raise BadInput(f"dtype {self.dtype!r} is not one of {', '.join(_CODES)}")
-        code: Any = _CODES[self.dtype]
+        if self.dtype not in CODES:
+            raise BadInput(f"dtype {self.dtype!r} is not one of {', '.join(CODES)}")
+        code: Any = CODES[self.dtype]
         view: memoryview[Any] = memoryview(self.data).cast("B").cast(code)
         return view
 
@@ -109,8 +109,9 @@ class Tensor(Noun, frozen=True, kw_only=True):
         flat: list[Any] = self.values.tolist()
         if not self.shape:
             return flat[0]
-        for size in reversed(self.shape[1:]):
-            flat = [flat[i : i + size] for i in range(0, len(flat), size)] if size else []
+        for axis in range(len(self.shape) - 1, 0, -1):
+            size, rows = self.shape[axis], math.prod(self.shape[:axis])
+            flat = [flat[i * size : (i + 1) * size] for i in range(rows)]
         return flat
 
     def topk(self, k: int) -> list[tuple[int, float]]:

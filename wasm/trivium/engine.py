@@ -235,7 +235,7 @@ class Engine:
             return
         assert self.upstream is not None
         begun = self.host.clock()
-        with self.tracer.span("hop", span.header) as hop:
+        with self.tracer.span("hop", span) as hop:
             budget = replace(ask.budget, ms=self._left(ask, started))
             onward = replace(ask, budget=budget, tiers=leg, trace=hop.header)
             if whole:
@@ -264,10 +264,10 @@ class Engine:
         given = function.inputs(ask.inputs)
         self.running += 1
         try:
-            with self.tracer.span("open", parent.header):
+            with self.tracer.span("open", parent):
                 loaded = await self.host.open(function)
             opened = clock()
-            with self.tracer.span("decode", parent.header):
+            with self.tracer.span("decode", parent):
                 inputs = {
                     each.name: await self.host.decode(each.kind, given[each.name], variant)
                     for each in schema.inputs
@@ -275,7 +275,7 @@ class Engine:
             decoded = clock()
             models = Models(loaded, clock)
             arguments: dict[str, Any] = {**inputs, **options}
-            with self.tracer.span("run", parent.header, **{"trivium.model": variant.model}) as span:
+            with self.tracer.span("run", parent, **{"trivium.model": variant.model}) as span:
                 if schema.models:
                     arguments[schema.models] = models
                 if schema.asks:

@@ -231,7 +231,7 @@ class Function:
         try:
             exec(compile(source, self.file, "exec"), module.__dict__)  # noqa: S102 # trusted bundle
             call: Callable[..., Any] = getattr(module, self.schema.entry)
-        except Exception as error:  # whatever the author's module raises on import
+        except (Exception, SystemExit) as error:  # whatever the author's module raises
             raise BundleError(
                 f"{self.file} can't be loaded: {type(error).__name__}: {error}",
                 where=self.line(error),

@@ -67,10 +67,33 @@ def parse(header: str) -> tuple[str, str, bool] | None:
 class Open:
     """A span that is still running; leave it as a context manager to emit it."""
 
-    def __init__(self, tracer: Tracer, name: str, parent: str, attributes: dict[str, Any]) -> None:
-        known = parse(parent)
+    trace_id: str
+    span_id: str
+    _sampled: bool
+
+    __slots__ = (
+        "_name",
+        "_parent_id",
+        "_sampled",
+        "_start_ns",
+        "_tracer",
+        "attributes",
+        "span_id",
+        "trace_id",
+    )
+
+    def __init__(
+        self, tracer: Tracer, name: str, parent: Open | str, attributes: dict[str, Any]
+    ) -> None:
+        known: tuple[str, str, bool] | None
+        if isinstance(parent, Open):
+            known = parent.trace_id, parent.span_id, parent._sampled
+        else:
+            known = parse(parent)
         self.trace_id, self._parent_id, self._sampled = known or (os.urandom(16).hex(), "", True)
-        self.span_id = os.urandom(8).hex()
+        # What nobody takes needs no name: its children go straight under its parent.
+        quiet = tracer.emit is None and self._parent_id
+        self.span_id = self._parent_id if quiet else os.urandom(8).hex()
         self.attributes = attributes
         self._tracer = tracer
         self._name = name
@@ -115,6 +138,6 @@ class Tracer:
         self.service = service
         self.emit = emit
 
-    def span(self, name: str, parent: str = "", **attributes: Any) -> Open:
-        """Open a span under the `traceparent` given, or a new trace where that is not valid."""
+    def span(self, name: str, parent: Open | str = "", **attributes: Any) -> Open:
+        """Open a span under another or a `traceparent`; a new trace where that is not valid."""
         return Open(self, name, parent, attributes)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +17,7 @@ from .. import limits
 from ..timing import Timing
 from . import media
 from .bundles import Bundle
-from .session import OrtSession, open_graph, tensor
+from .session import Lanes, OrtSession, open_graph, tensor
 
 T = TypeVar("T")
 
@@ -56,7 +54,7 @@ class ServerHost(Timing):
     """Loads sessions on first use, decodes and runs in threads; `gpu` prefers a GPU."""
 
     def __init__(self, *, gpu: bool = False, log: str = "trivium") -> None:
-        self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="trivium")
+        self._lanes = Lanes()
         self._gpu = gpu
         self._log = logging.getLogger(log)
         self._bundles: dict[Function, Bundle] = {}
@@ -120,17 +118,17 @@ class ServerHost(Timing):
 
     async def work(self, call: Callable[[], T]) -> T:
         """Run `call` in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, call)
+        return await self._lanes.run(call)
 
     def close(self) -> None:
         """Let the threads go."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        self._lanes.pool.shutdown(wait=False, cancel_futures=True)
 
     def _load(self, function: Function, bundle: Bundle) -> Loaded:
         manifest, variant = bundle.manifest, function.variant
         sessions = {
             name: OrtSession(
-                [open_graph(graph, bundle.read(graph), self._gpu) for graph in graphs], self.pool
+                [open_graph(graph, bundle.read(graph), self._gpu) for graph in graphs], self._lanes
             )
             for name, graphs in variant.models.items()
         }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ...contract import Resident, Tensor
+from ...contract import CODES, Resident, Tensor
 from ...errors import BundleError, RunFailed
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
@@ -21,8 +23,13 @@ PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecution
 
 Array = NDArray[Any]
 
+T = TypeVar("T")
+
 WARM = 8
 """The size that open dimensions have when a session is warmed."""
+
+SHORT_S = 0.008
+"""A run that took no longer than this for inputs of the same size class is short."""
 
 _DTYPES = {
     "tensor(uint8)": "uint8",
@@ -31,6 +38,7 @@ _DTYPES = {
     "tensor(bool)": "bool",
     "tensor(double)": "float64",
 }
+_NAMES = {np.dtype(name): name for name in CODES}
 
 
 def open_graph(name: str, data: bytes, gpu: bool) -> ort.InferenceSession:
@@ -48,13 +56,37 @@ def open_graph(name: str, data: bytes, gpu: bool) -> ort.InferenceSession:
         raise BundleError(f"onnxruntime can't load {name}: {error}") from error
 
 
+class Lanes:
+    """The threads in which work runs beside the event loop.
+
+    Handing work over and back wakes two threads, which may cost as much as a small model itself:
+    short work runs at once, if there is no other.
+    """
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="trivium")
+        self._running = 0
+
+    async def run(self, call: Callable[[], T], short: bool = False) -> T:
+        """Return what `call` gives, run in a thread unless it is `short` and alone."""
+        if short and not self._running:
+            return call()
+        self._running += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, call)
+        finally:
+            self._running -= 1
+
+
 class OrtSession:
     """Graphs that run in a row, off the event loop: outputs feed the next one's inputs by name."""
 
-    def __init__(self, graphs: Sequence[ort.InferenceSession], pool: Executor) -> None:
+    def __init__(self, graphs: Sequence[ort.InferenceSession], lanes: Lanes) -> None:
         self.graphs = graphs
-        self._pool = pool
+        self._lanes = lanes
+        self._took: dict[int, float] = {}
         self._wanted = [{each.name: each for each in graph.get_inputs()} for graph in graphs]
+        self._given = [[each.name for each in graph.get_outputs()] for graph in graphs]
 
     @property
     def providers(self) -> list[str]:
@@ -78,20 +110,22 @@ class OrtSession:
     async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
         """Return the last graph's outputs by name; raise RunFailed with onnxruntime's message."""
         arrays: dict[str, Array] = {name: _array(name, feed) for name, feed in feeds.items()}
-        loop = asyncio.get_running_loop()
-        outputs = await loop.run_in_executor(self._pool, self._run, arrays)
+        size = sum(array.size for array in arrays.values()).bit_length()
+        begun = time.perf_counter()
+        short = self._took.get(size, math.inf) < SHORT_S
+        outputs = await self._lanes.run(lambda: self._run(arrays), short)
+        self._took[size] = time.perf_counter() - begun
         return {name: tensor(array) for name, array in outputs.items()}
 
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
         given = arrays
-        for graph, wanted in zip(self.graphs, self._wanted, strict=True):
+        for graph, wanted, names in zip(self.graphs, self._wanted, self._given, strict=True):
             missing = [name for name in wanted if name not in arrays]
             if missing:
                 raise RunFailed(
                     f"the model takes {', '.join(wanted)}; missing: {', '.join(missing)} "
                     f"(given: {', '.join(given)})"
                 )
-            names = [each.name for each in graph.get_outputs()]
             try:
                 values = graph.run(names, {name: arrays[name] for name in wanted})
             except Exception as error:  # onnxruntime's own errors share no narrower base
@@ -115,4 +149,4 @@ def tensor(array: Array) -> Tensor:
     array = np.ascontiguousarray(array)
     # A view without elements can't be cast, so that nobody could read it.
     data = array.data if array.size else b""
-    return Tensor(dtype=array.dtype.name, shape=array.shape, data=data)
+    return Tensor(dtype=_NAMES.get(array.dtype) or array.dtype.name, shape=array.shape, data=data)

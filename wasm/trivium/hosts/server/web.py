@@ -10,7 +10,15 @@ import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
-from litestar.response import Stream
+from litestar.response.streaming import ASGIStreamingResponse
+from litestar.types import (
+    ASGIApp,
+    HTTPResponseBodyEvent,
+    HTTPResponseStartEvent,
+    Receive,
+    Scope,
+    Send,
+)
 from msgspec.structs import replace
 
 from ...contract import (
@@ -26,6 +34,7 @@ from ...contract import (
     Part,
     Refusal,
     Schema,
+    Tier,
     decode,
     encode,
     frame,
@@ -98,28 +107,52 @@ def _raw(
             value = body.decode()
         except UnicodeDecodeError as error:
             raise BadInput(f"the text is not UTF-8: {error.reason} at byte {error.start}") from None
-    given = {
-        each: request.headers[f"trivium-{each}"]
-        for each in ("ms", "quality", "reach")
-        if f"trivium-{each}" in request.headers
+    said = {
+        name[8:].decode("latin-1"): text.decode("latin-1")
+        for name, text in request.scope["headers"]
+        if name.startswith(b"trivium-")
     }
-    tiers = request.headers.get("trivium-tiers", "")
+    tiers = [each.strip() for each in said.pop("tiers", "").split(",") if each.strip()]
+    version = said.pop("version", "")
     try:
-        return msgspec.convert(
-            {
-                "version": request.headers.get("trivium-version", ""),
-                "inputs": {taker.name: value},
-                "options": dict(request.query_params),
-                "budget": msgspec.convert(given, Budget, strict=False),
-                "tiers": [each.strip() for each in tiers.split(",")] if tiers else [],
-            },
-            Ask,
+        return Ask(
+            version=version,
+            inputs={taker.name: value},
+            options=dict(request.query_params) if request.scope["query_string"] else {},
+            budget=msgspec.convert(said, Budget, strict=False) if said else Budget(),
+            tiers=msgspec.convert(tiers, tuple[Tier, ...]) if tiers else (),
         )
     except msgspec.ValidationError as error:
         raise BadInput(f"the Trivium- headers are not valid: {error}") from error
 
 
-def respond(request: AnyRequest, answer: Answer) -> Response[bytes]:
+class Reply:
+    """A finished response as an ASGI application: nothing is left to be negotiated or merged."""
+
+    def __init__(self, body: bytes, media: str, headers: Mapping[str, str]) -> None:
+        self._body = body
+        self._headers = [
+            (b"content-type", media.encode()),
+            (b"content-length", b"%d" % len(body)),
+            *((name.encode(), value.encode()) for name, value in headers.items()),
+        ]
+
+    async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
+        start: HTTPResponseStartEvent = {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": self._headers,
+        }
+        await send(start)
+        body: HTTPResponseBodyEvent = {
+            "type": "http.response.body",
+            "body": self._body,
+            "more_body": False,
+        }
+        await send(body)
+
+
+def respond(request: AnyRequest, answer: Answer) -> Reply:
     """Return the answer in the form the request accepts."""
     media = _accepted(request)
     try:
@@ -128,10 +161,10 @@ def respond(request: AnyRequest, answer: Answer) -> Response[bytes]:
         raise RunFailed(
             f"{answer.function} returned what can't be sent: {error}", tier=answer.tier
         ) from error
-    return Response(content, media_type=media, headers=_facts(answer))
+    return Reply(content, media, _facts(answer))
 
 
-async def stream(request: AnyRequest, parts: AsyncIterator[Part | Answer | Fault]) -> Response[Any]:
+async def stream(request: AnyRequest, parts: AsyncIterator[Part | Answer | Fault]) -> ASGIApp:
     """Return the parts as server-sent events or as frames; errors before the first are raised."""
     media = FRAMES if FRAMES in request.headers.get("accept", "") else EVENTS
     shape = frame if media == FRAMES else _event
@@ -145,7 +178,9 @@ async def stream(request: AnyRequest, parts: AsyncIterator[Part | Answer | Fault
         except RunFailed as error:
             yield shape(Fault.of(error))
 
-    return Stream(body(), media_type=media, headers={"cache-control": "no-store"})
+    return ASGIStreamingResponse(
+        iterator=body(), media_type=media, headers={"cache-control": "no-store"}
+    )
 
 
 def streaming(request: AnyRequest) -> bool:
