@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from page.opened import Opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def headless() -> Iterator[Any]:
-    """Return a headless Chromium."""
+    """Return a headless Chromium; for one module, since its event loop would be in others' way."""
     from page.gateway import DIST
     from page.opened import FLAGS
 
