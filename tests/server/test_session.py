@@ -124,25 +124,24 @@ def test_asks_side_by_side_do_not_mix(lanes: Lanes) -> None:
 
 
 def test_short_work_runs_at_once_if_it_is_alone(lanes: Lanes) -> None:
-    """Else in a thread, so that the event loop goes on."""
+    """Else in a thread, as everything does the first time, so that the event loop goes on."""
 
-    async def both() -> list[bool]:
+    async def all_ways() -> list[bool]:
         here = threading.get_ident()
 
         def elsewhere() -> bool:
             return threading.get_ident() != here
 
+        first = await lanes.run(elsewhere, "short")
+        alone = await lanes.run(elsewhere, "short")
         held = threading.Event()
         long = asyncio.ensure_future(lanes.run(held.wait))
         await asyncio.sleep(0)
-        beside = asyncio.ensure_future(lanes.run(elsewhere, short=True))
+        beside = asyncio.ensure_future(lanes.run(elsewhere, "short"))
         await asyncio.sleep(0)
         held.set()
         await long
-        return [
-            await beside,
-            await lanes.run(elsewhere),
-            await lanes.run(elsewhere, short=True),
-        ]
+        unknown = await lanes.run(elsewhere)
+        return [first, alone, await beside, unknown]
 
-    assert asyncio.run(both()) == [True, True, False]
+    assert asyncio.run(all_ways()) == [True, False, True, True]

@@ -110,7 +110,9 @@ class ServerHost(Timing):
         if isinstance(value, str):
             raise BadInput(f"an {kind} is given as media and data, not as a string")
         bound = variant.settings.get("shrink_above")
-        return Image(await self.work(lambda: media.pixels(value, bound)), value)
+        like = (value.media, len(value.data).bit_length())
+        pixels = await self._lanes.run(lambda: media.pixels(value, bound), like)
+        return Image(pixels, value)
 
     def report(self, error: BaseException, where: str | None) -> None:
         """Log a function's failure with its traceback."""

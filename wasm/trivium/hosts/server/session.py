@@ -7,7 +7,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -28,8 +28,8 @@ T = TypeVar("T")
 WARM = 8
 """The size that open dimensions have when a session is warmed."""
 
-SHORT_S = 0.008
-"""A run that took no longer than this for inputs of the same size class is short."""
+SHORT_S = 0.015
+"""The event loop stands still no longer than this, and only while it has nothing else to do."""
 
 _DTYPES = {
     "tensor(uint8)": "uint8",
@@ -59,23 +59,33 @@ def open_graph(name: str, data: bytes, gpu: bool) -> ort.InferenceSession:
 class Lanes:
     """The threads in which work runs beside the event loop.
 
-    Handing work over and back wakes two threads, which may cost as much as a small model itself:
-    short work runs at once, if there is no other.
+    Handing work over and back wakes two threads, which may cost as much as a tenth of a small
+    model: work that was short the last time runs at once, if there is no other.
     """
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="trivium")
         self._running = 0
+        self._took: dict[Hashable, float] = {}
 
-    async def run(self, call: Callable[[], T], short: bool = False) -> T:
-        """Return what `call` gives, run in a thread unless it is `short` and alone."""
-        if short and not self._running:
-            return call()
+    async def run(self, call: Callable[[], T], like: Hashable = None) -> T:
+        """Return what `call` gives; `like` names work that takes about as long each time."""
+        if not self._running and self._took.get(like, math.inf) < SHORT_S:
+            return self._timed(call, like)
         self._running += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.pool, call)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.pool, self._timed, call, like)
         finally:
             self._running -= 1
+
+    def _timed(self, call: Callable[[], T], like: Hashable) -> T:
+        begun = time.perf_counter()
+        try:
+            return call()
+        finally:
+            if like is not None:
+                self._took[like] = time.perf_counter() - begun
 
 
 class OrtSession:
@@ -84,7 +94,6 @@ class OrtSession:
     def __init__(self, graphs: Sequence[ort.InferenceSession], lanes: Lanes) -> None:
         self.graphs = graphs
         self._lanes = lanes
-        self._took: dict[int, float] = {}
         self._wanted = [{each.name: each for each in graph.get_inputs()} for graph in graphs]
         self._given = [[each.name for each in graph.get_outputs()] for graph in graphs]
 
@@ -111,10 +120,7 @@ class OrtSession:
         """Return the last graph's outputs by name; raise RunFailed with onnxruntime's message."""
         arrays: dict[str, Array] = {name: _array(name, feed) for name, feed in feeds.items()}
         size = sum(array.size for array in arrays.values()).bit_length()
-        begun = time.perf_counter()
-        short = self._took.get(size, math.inf) < SHORT_S
-        outputs = await self._lanes.run(lambda: self._run(arrays), short)
-        self._took[size] = time.perf_counter() - begun
+        outputs = await self._lanes.run(lambda: self._run(arrays), (id(self), size))
         return {name: tensor(array) for name, array in outputs.items()}
 
     def _run(self, arrays: dict[str, Array]) -> dict[str, Array]:
