@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
@@ -41,15 +40,8 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        watching = asyncio.ensure_future(server.watch()) if settings.development else None
-        try:
+        async with server.running(export):
             yield
-        finally:
-            if watching:
-                watching.cancel()
-            server.host.close()
-            if export:
-                export.close()
 
     return Litestar(
         [*server.routes(allow, public=False), openapi.route()],

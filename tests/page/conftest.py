@@ -18,17 +18,16 @@ if TYPE_CHECKING:
 def headless() -> Iterator[Any]:
     """Return a headless Chromium; for one module, since its event loop would be in others' way."""
     from page.gateway import DIST
-    from page.opened import FLAGS
+    from trivium.hosts.server.check import BROWSERS, FLAGS
 
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("no chromium was found")
     if not DIST.is_dir():
         pytest.skip("the page is not built: scripts/install")
     sync = pytest.importorskip("playwright.sync_api")
     with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield chromium
         chromium.close()
 

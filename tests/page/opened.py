@@ -7,17 +7,6 @@ from urllib.parse import urlsplit
 
 from page.gateway import Gateway
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 # Blobs cross as base64; errors as what a test wants to know of them.
 ASK = """async ([name, inputs, settings, stream]) => {
   const given = {};

@@ -32,7 +32,6 @@ from ..contract import (
 )
 from ..engine import Engine
 from ..errors import (
-    BadInput,
     BundleError,
     Conflict,
     TriviumError,
@@ -156,17 +155,14 @@ class Browser(Timing):
     async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
         """Return a text as it is, and an image as a handle of its pixels."""
         if kind == "text":
-            if not isinstance(value, str):
-                raise BadInput(f"text is given as a string, not as {value.media}")
             return limits.text(value)
-        if isinstance(value, str):
-            raise BadInput(f"an {kind} is given as media and data, not as a string")
+        blob = limits.blob(kind, value)
         bound: int = variant.settings.get("shrink_above") or 0
         try:
-            pixels = await self._bridge.picture(value.data, value.media, bound)
+            pixels = await self._bridge.picture(blob.data, blob.media, bound)
         except JsException as error:
             raise translated(error) from error
-        return Image(Resident("uint8", tuple(pixels.dims), pixels), value)
+        return Image(Resident("uint8", tuple(pixels.dims), pixels), blob)
 
     def report(self, error: BaseException, where: str | None) -> None:
         """Write the traceback to the browser's console."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..contract import Blob
 from ..errors import BadInput, TooLarge
 from ..function import Text
 
@@ -10,8 +11,10 @@ CHARACTERS_A_TOKEN = 64
 """Text above this many characters for each token allowed is refused without counting its tokens."""
 
 
-def text(value: str) -> Text:
+def text(value: str | Blob) -> Text:
     """Return what a person wrote, if it is not empty and not beyond all bounds."""
+    if not isinstance(value, str):
+        raise BadInput(f"text is given as a string, not as {value.media}")
     if not value.strip():
         raise BadInput("the text is empty")
     if len(value) > MOST_CHARACTERS:
@@ -19,6 +22,13 @@ def text(value: str) -> Text:
             f"the text has {len(value)} characters; at most {MOST_CHARACTERS} are allowed"
         )
     return Text(value)
+
+
+def blob(kind: str, value: str | Blob) -> Blob:
+    """Return what is not text, if it came with its media type."""
+    if isinstance(value, str):
+        raise BadInput(f"an {kind} is given as media and data, not as a string")
+    return value
 
 
 def tokenizable(value: str, most: int | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 
 from ...contract import Blob, Variant
-from ...errors import BadInput, BundleError, ModelNotReady
+from ...errors import BundleError, ModelNotReady
 from ...function import Function, Image, Loaded, Text
 from .. import limits
 from ..timing import Timing
@@ -104,15 +104,11 @@ class ServerHost(Timing):
     async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
         """Return the input ready for the function; raise BadInput or TooLarge."""
         if kind == "text":
-            if not isinstance(value, str):
-                raise BadInput(f"text is given as a string, not as {value.media}")
             return limits.text(value)
-        if isinstance(value, str):
-            raise BadInput(f"an {kind} is given as media and data, not as a string")
+        blob = limits.blob(kind, value)
         bound = variant.settings.get("shrink_above")
-        like = (value.media, len(value.data).bit_length())
-        pixels = await self._lanes.run(lambda: media.pixels(value, bound), like)
-        return Image(pixels, value)
+        like = (blob.media, len(blob.data).bit_length())
+        return Image(await self._lanes.run(lambda: media.pixels(blob, bound), like), blob)
 
     def report(self, error: BaseException, where: str | None) -> None:
         """Log a function's failure with its traceback."""

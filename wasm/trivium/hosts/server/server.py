@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from ...trace import Span, Tracer
 from . import web
 from .bundles import Bundle, find
 from .host import ServerHost
+from .telemetry import Export
 
 WATCH_S = 0.5
 """How often bundle folders are looked at for changes in development mode."""
@@ -57,6 +59,7 @@ class Server:
         self.bundles: dict[str, Bundle] = {}
         self.broken: dict[str, BundleError] = {}
         self._roots = roots
+        self._development = development
         self._functions: dict[str, Function] = {}
         self._seen: dict[Path, tuple[int, int]] = {}
         self.sync()
@@ -90,6 +93,19 @@ class Server:
         # What is loaded now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+
+    @contextlib.asynccontextmanager
+    async def running(self, export: Export | None) -> AsyncIterator[None]:
+        """Follow changed bundles in development mode; at the end let threads and spans go."""
+        watching = asyncio.ensure_future(self.watch()) if self._development else None
+        try:
+            yield
+        finally:
+            if watching:
+                watching.cancel()
+            self.host.close()
+            if export:
+                export.close()
 
     async def watch(self) -> None:
         """Follow changes of the bundle folders for ever."""
