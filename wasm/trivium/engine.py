@@ -115,10 +115,9 @@ class Engine:
                 model=variant.model,
                 quality=variant.quality,
                 ms=variant.ms,
+                ready=not self.memory.closed(name, self.tier, now),
             )
-            ms = self.memory.expected(name, road, size, now)
-            ready = not self.memory.closed(name, self.tier, now)
-            roads.append(replace(road, ms=ms, ready=ready))
+            roads.append(replace(road, ms=self.memory.expected(name, road, size, now)))
         if self.upstream is not None:
             roads += self.upstream.roads(name)
         return roads

@@ -78,6 +78,8 @@ class ServerHost(Timing):
                 raise ModelNotReady(f"{function.schema.name} is no longer served in this version")
             loading = asyncio.ensure_future(self.work(lambda: self._load(function, bundle)))
             self._loading[function] = loading
+        if loading.done() and not loading.exception():
+            return loading.result()
         try:
             return await asyncio.shield(loading)
         except Exception:  # whatever kept it from loading may be mended

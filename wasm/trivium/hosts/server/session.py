@@ -31,6 +31,9 @@ WARM = 8
 SHORT_S = 0.015
 """The event loop stands still no longer than this, and only while it has nothing else to do."""
 
+UNSEEN = 15
+"""How many short runs follow one that found nobody waiting, before the next looks again."""
+
 _DTYPES = {
     "tensor(uint8)": "uint8",
     "tensor(int32)": "int32",
@@ -67,6 +70,7 @@ class Lanes:
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="trivium")
         self._running = 0
         self._present = 0
+        self._unseen = 0
         self._took: dict[Hashable, float] = {}
 
     async def run(self, call: Callable[[], T], like: Hashable = None) -> T:
@@ -81,12 +85,17 @@ class Lanes:
             self._running -= 1
 
     async def _alone(self) -> bool:
-        """Give way for two turns of the event loop: who waits in a socket gets here, too."""
+        """Now and then, give way for two turns of the loop: who waits in a socket comes too."""
+        if self._unseen:
+            self._unseen -= 1
+            return True
         self._present += 1
         try:
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            return self._present == 1 and not self._running
+            alone = self._present == 1 and not self._running
+            self._unseen = UNSEEN if alone else 0
+            return alone
         finally:
             self._present -= 1
 

@@ -90,9 +90,10 @@ def _raw(
     request: AnyRequest, media: str, parameters: str, body: bytes, name: str, schema: Schema | None
 ) -> Ask:
     inputs = schema.inputs if schema else ()
-    allowed = [*(kind for each in inputs for kind in _KINDS.get(each.kind, ())), JSON, MSGPACK]
     taker = next((each for each in inputs if media in _KINDS.get(each.kind, ())), None)
     if taker is None:
+        kinds = (kind for each in inputs for kind in _KINDS.get(each.kind, ()))
+        allowed = [*kinds, JSON, MSGPACK]
         raise BadInput(
             f"content type {media[:100]!r} is none that {name} takes: {', '.join(allowed)}"
         )
