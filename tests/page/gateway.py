@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import io
 import json
 import mimetypes
 import socket
 import threading
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,24 +33,10 @@ from trivium.engine import Engine
 from trivium.errors import BadInput, TriviumError, Unauthenticated
 from trivium.function import Function, Image, Loaded, Text
 from trivium.hosts.timing import Timing
+from trivium_edge import wheel
 
 ROOT = Path(__file__).parents[2]
 DIST = ROOT / "wasm/page/dist"
-
-
-def wheel() -> bytes:
-    """Return the kernel as a wheel."""
-    buffer = io.BytesIO()
-    kernel = ROOT / "wasm/trivium"
-    info = "trivium-0.dist-info"
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out:
-        for path in sorted(kernel.rglob("*.py")):
-            if "server" not in path.parts:
-                out.write(path, Path("trivium") / path.relative_to(kernel))
-        out.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: trivium\nVersion: 0\n")
-        out.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        out.writestr(f"{info}/RECORD", "")
-    return buffer.getvalue()
 
 
 class Bare(Timing):
@@ -83,7 +67,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.engine = Engine(Tier.EDGE, Bare(), development=True)
-        self.wheel = wheel()
+        self.wheel = wheel.kernel()
         for name in self.bundles:
             self.serve(name, self.bundles[name])
         gateway = self
