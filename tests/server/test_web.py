@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from samples import claims
 from servers import Room, Servers, chunks, said
 from trivium.contract import JSON, MSGPACK, Fault, decode
-from trivium.hosts.server.web import MOST_BODY
+from trivium.errors import BadInput
+from trivium.hosts.server.web import MOST_BODY, Incoming
 
 TEXT = {"text": "one two three"}
 IMAGE_TYPES = "image/jpeg, image/png, image/webp, image/gif"
@@ -192,11 +194,23 @@ BAD: dict[str, tuple[Send, str]] = {
     ),
     "wrong method": (
         lambda room: room.get("/v1/infer/text.count"),
-        "405 bad_ask: GET is not allowed at '/v1/infer/text.count'; use POST, OPTIONS",
+        "405 bad_ask: GET is not allowed at '/v1/infer/text.count'; use POST",
     ),
     "unknown path": (
         lambda room: room.get("/v2/infer/text.count"),
         "404 unknown_function: there is nothing at '/v2/infer/text.count'",
+    ),
+    "beside the path": (
+        lambda room: room.send("POST", "/v1/infertext.count"),
+        "404 unknown_function: there is nothing at '/v1/infertext.count'",
+    ),
+    "below the path": (
+        lambda room: room.send("POST", "/v1/infer/text.count/more"),
+        "404 unknown_function: there is nothing at '/v1/infer/text.count/more'",
+    ),
+    "no name": (
+        lambda room: room.send("POST", "/v1/infer"),
+        "404 unknown_function: there is nothing at '/v1/infer'",
     ),
     "image of another type": (
         lambda room: room.image(b"x", "image/tiff"),
@@ -259,3 +273,18 @@ def test_errors_are_messagepack_for_whoever_reads_that(shared: Servers) -> None:
         response = room.ask("text.cuont", {"inputs": TEXT}, MSGPACK, accept=MSGPACK)
         assert response.headers["content-type"] == MSGPACK
         assert decode(response.content, dict[str, Fault])["error"].code == "unknown_function"
+
+
+def test_a_client_that_leaves_is_not_answered_with_half_its_body() -> None:
+    """What came before a disconnect is no ask."""
+    messages = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    scope: Any = {"headers": [(b"content-type", b"text/plain")], "query_string": b""}
+    with pytest.raises(BadInput, match="left after 4 bytes"):
+        asyncio.run(Incoming(scope, receive).body())

@@ -12,10 +12,10 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from ...contract import EVENTS, JSON, MSGPACK, Answer, Ask, Refusal
-from .web import ASK_HEADERS, HEADERS, AnyConnection, AnyRequest
+from .web import ASK_HEADERS, HEADERS, INFER, AnyConnection, AnyRequest
 
 PATH = "/openapi.json"
-_INFER = "/v1/infer/{name}"
+_INFER = INFER + "/{name}"
 _REF = "#/components/schemas/{name}"
 
 
@@ -36,7 +36,7 @@ async def _hide(_: AnyConnection, __: BaseRouteHandler) -> None:
 
 
 def document(app: Litestar) -> dict[str, Any]:
-    """Return what Litestar found out, with the bodies of the ask that it can't see."""
+    """Return what Litestar found out, with the ask, which it can't see."""
     found: dict[str, Any] = app.openapi_schema.to_schema()
     (ask, answer, refusal), schemas = msgspec.json.schema_components(
         [Ask, Answer, Refusal], ref_template=_REF
@@ -44,40 +44,56 @@ def document(app: Litestar) -> dict[str, Any]:
     components = found.setdefault("components", {})
     components["schemas"] = components.get("schemas", {}) | schemas
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-    infer = found["paths"][_INFER]["post"]
-    infer["requestBody"] = {
-        "required": True,
-        "description": "An Ask; or one input as it is, then the headers and the query say the rest",
-        "content": {
-            JSON: {"schema": ask},
-            MSGPACK: {"schema": ask},
-            "text/plain": {"schema": {"type": "string"}},
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-    infer["parameters"] = [
-        *infer.get("parameters", []),
-        *(
-            {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
-            for name in ASK_HEADERS
-        ),
-    ]
-    infer["responses"] = {
-        "200": {
-            "description": "the answer",
-            "headers": {name: {"schema": {"type": "string"}} for name in HEADERS},
+    found["paths"][_INFER] = {"post": _infer(ask, answer, refusal)}
+    return found
+
+
+def _infer(ask: dict[str, Any], answer: dict[str, Any], refusal: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "summary": "Answer one ask",
+        "operationId": "Infer",
+        "security": [{"bearer": []}],
+        "requestBody": {
+            "required": True,
+            "description": (
+                "An Ask; or one input as it is, then the headers and the query say the rest"
+            ),
             "content": {
-                JSON: {"schema": answer},
-                MSGPACK: {"schema": answer},
-                EVENTS: {"schema": {"type": "string"}},
+                JSON: {"schema": ask},
+                MSGPACK: {"schema": ask},
+                "text/plain": {"schema": {"type": "string"}},
+                "image/*": {"schema": {"type": "string", "format": "binary"}},
             },
         },
-        "default": {
-            "description": "what went wrong, and what is allowed",
-            "content": {JSON: {"schema": refusal}, MSGPACK: {"schema": refusal}},
+        "parameters": [
+            {
+                "name": "name",
+                "in": "path",
+                "required": True,
+                "description": "the function, such as text.embed",
+                "schema": {"type": "string"},
+            },
+            *(
+                {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
+                for name in ASK_HEADERS
+            ),
+        ],
+        "responses": {
+            "200": {
+                "description": "the answer",
+                "headers": {name: {"schema": {"type": "string"}} for name in HEADERS},
+                "content": {
+                    JSON: {"schema": answer},
+                    MSGPACK: {"schema": answer},
+                    EVENTS: {"schema": {"type": "string"}},
+                },
+            },
+            "default": {
+                "description": "what went wrong, and what is allowed",
+                "content": {JSON: {"schema": refusal}, MSGPACK: {"schema": refusal}},
+            },
         },
     }
-    return found
 
 
 def route() -> HTTPRouteHandler:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
-from litestar.exceptions import HTTPException
+from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import (
     ASGIApp,
@@ -39,7 +41,7 @@ from ...contract import (
     encode,
     frame,
 )
-from ...errors import ERRORS, BadInput, RunFailed, TriviumError
+from ...errors import ERRORS, BadInput, RunFailed, TooLarge, TriviumError
 from .media import IMAGES
 from .upstream import UNSENDABLE
 
@@ -50,6 +52,9 @@ AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 MOST_BODY = 48 << 20
 """Bytes of one request: an image at its limit still fits when a JSON body carries it in base64."""
+
+INFER = "/v1/infer"
+"""Under this path asks are answered, each function by its name."""
 
 HEADERS = ("trivium-tier", "trivium-plan", "trivium-model", "server-timing", "traceparent")
 """The response headers that say how an answer came about."""
@@ -63,11 +68,57 @@ ASK_HEADERS = (
 )
 """The request headers that say of a raw body what an Ask's fields say of themselves."""
 
+_LARGE = f"the request is too large; at most {MOST_BODY} bytes are allowed"
 _KINDS = {"text": ("text/plain",), "image": tuple(IMAGES)}
 _STATUS_CODES = {404: "unknown_function", 413: "too_large", 401: "unauthenticated"}
 
 
-async def read_ask(request: AnyRequest, name: str, schema: Schema | None) -> Ask:
+def asked(scope: Scope) -> str:
+    """Return the function's name in the path under the mount INFER; take POST alone."""
+    path = scope["path"].rstrip("/")
+    # As it came, for the errors below and later.
+    scope["path"] = INFER + path
+    before, _, name = path.rpartition("/")
+    if scope["type"] == ScopeType.WEBSOCKET or before or not name or not path.startswith("/"):
+        raise NotFoundException
+    if scope["method"] != "POST":
+        raise MethodNotAllowedException(headers={"allow": "POST"})
+    return name
+
+
+class Incoming:
+    """A request as ASGI gives it: what an ask needs of one, and no more.
+
+    `headers` are by lower-case name, the last of those that come twice.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        self.query: bytes = scope["query_string"]
+        self._receive = receive
+
+    async def body(self) -> bytes:
+        """Return the whole body; raise TooLarge above MOST_BODY, before it is taken in."""
+        said = self.headers.get("content-length", "")
+        if said.isdecimal() and int(said) > MOST_BODY:
+            raise TooLarge(_LARGE)
+        body = bytearray()
+        while True:
+            message: Any = await self._receive()
+            if message["type"] != "http.request":
+                raise BadInput(f"the client left after {len(body)} bytes of the body")
+            if not body and not message.get("more_body"):
+                return bytes(message["body"])
+            body += message["body"]
+            if len(body) > MOST_BODY:
+                raise TooLarge(_LARGE)
+            if not message.get("more_body"):
+                return bytes(body)
+
+
+async def read_ask(request: Incoming, name: str, schema: Schema | None) -> Ask:
     """Return the ask that a request carries, as JSON, MessagePack or the raw body of one input.
 
     `schema` is that of the function, where this tier knows it: a raw body needs it.
@@ -87,7 +138,7 @@ async def read_ask(request: AnyRequest, name: str, schema: Schema | None) -> Ask
 
 
 def _raw(
-    request: AnyRequest, media: str, parameters: str, body: bytes, name: str, schema: Schema | None
+    request: Incoming, media: str, parameters: str, body: bytes, name: str, schema: Schema | None
 ) -> Ask:
     inputs = schema.inputs if schema else ()
     taker = next((each for each in inputs if media in _KINDS.get(each.kind, ())), None)
@@ -108,18 +159,14 @@ def _raw(
             value = body.decode()
         except UnicodeDecodeError as error:
             raise BadInput(f"the text is not UTF-8: {error.reason} at byte {error.start}") from None
-    said = {
-        name[8:].decode("latin-1"): text.decode("latin-1")
-        for name, text in request.scope["headers"]
-        if name.startswith(b"trivium-")
-    }
+    said = {name[8:]: text for name, text in request.headers.items() if name.startswith("trivium-")}
     tiers = [each.strip() for each in said.pop("tiers", "").split(",") if each.strip()]
     version = said.pop("version", "")
     try:
         return Ask(
             version=version,
             inputs={taker.name: value},
-            options=dict(request.query_params) if request.scope["query_string"] else {},
+            options=dict(parse_qsl(request.query.decode("latin-1"), True)) if request.query else {},
             budget=msgspec.convert(said, Budget, strict=False) if said else Budget(),
             tiers=msgspec.convert(tiers, tuple[Tier, ...]) if tiers else (),
         )
@@ -153,9 +200,9 @@ class Reply:
         await send(body)
 
 
-def respond(request: AnyRequest, answer: Answer) -> Reply:
+def respond(request: Incoming, answer: Answer) -> Reply:
     """Return the answer in the form the request accepts."""
-    media = _accepted(request)
+    media = _accepted(request.headers)
     try:
         content = encode(answer, media)
     except UNSENDABLE as error:
@@ -165,7 +212,7 @@ def respond(request: AnyRequest, answer: Answer) -> Reply:
     return Reply(content, media, _facts(answer))
 
 
-async def stream(request: AnyRequest, parts: AsyncIterator[Part | Answer | Fault]) -> ASGIApp:
+async def stream(request: Incoming, parts: AsyncIterator[Part | Answer | Fault]) -> ASGIApp:
     """Return the parts as server-sent events or as frames; errors before the first are raised."""
     media = FRAMES if FRAMES in request.headers.get("accept", "") else EVENTS
     shape = frame if media == FRAMES else _event
@@ -184,7 +231,7 @@ async def stream(request: AnyRequest, parts: AsyncIterator[Part | Answer | Fault
     )
 
 
-def streaming(request: AnyRequest) -> bool:
+def streaming(request: Incoming) -> bool:
     """Return whether the request wants the answer in parts."""
     accept = request.headers.get("accept", "")
     return EVENTS in accept or FRAMES in accept
@@ -207,7 +254,7 @@ def refuse(request: AnyRequest, error: Exception) -> Response[bytes]:
     else:
         log.error("an unforeseen error", exc_info=error)
         status, fault = 500, Fault(code="internal", message="an internal error; it was logged")
-    media = _accepted(request)
+    media = _accepted(request.headers)
     body = encode(Refusal(error=fault), media)
     return Response(body, status_code=status, media_type=media, headers=headers)
 
@@ -219,12 +266,12 @@ def _said(request: AnyRequest, error: HTTPException) -> str:
         allowed = (error.headers or {}).get("allow", "")
         return f"{request.method} is not allowed at {request.url.path[:200]!r}; use {allowed}"
     if error.status_code == 413:
-        return f"the request is too large; at most {MOST_BODY} bytes are allowed"
+        return _LARGE
     return error.detail
 
 
-def _accepted(request: AnyRequest) -> str:
-    return MSGPACK if MSGPACK in request.headers.get("accept", "") else JSON
+def _accepted(headers: Mapping[str, str]) -> str:
+    return MSGPACK if MSGPACK in headers.get("accept", "") else JSON
 
 
 def _packed(part: Part | Answer | Fault, shape: Callable[[Part | Answer | Fault], bytes]) -> bytes:
