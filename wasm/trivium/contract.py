@@ -7,7 +7,6 @@ unknown keys are skipped, so that a page and a cloud of different ages understan
 from __future__ import annotations
 
 import enum
-import heapq
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -15,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from .errors import ERRORS, BadInput, TooLarge, TriviumError
+from .loops import fastest
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -115,11 +115,9 @@ class Tensor(Noun, frozen=True, kw_only=True):
         return flat
 
     def topk(self, k: int) -> list[tuple[int, float]]:
-        """Return the `k` largest elements as (index, value), the largest first."""
+        """Return the `k` largest as (index, value); of equals the first first, and NaN last."""
         values = self.values
-        return [
-            (i, float(values[i])) for i in heapq.nlargest(k, range(len(values)), values.__getitem__)
-        ]
+        return fastest(values).topk(values, max(0, min(k, len(values))))
 
     def top(self, k: int, labels: Sequence[str]) -> list[Label]:
         """Return the `k` best labels with their scores, the best first."""
@@ -128,21 +126,28 @@ class Tensor(Noun, frozen=True, kw_only=True):
         return [Label(label=labels[i], score=value) for i, value in self.topk(k)]
 
     def argmax(self) -> int:
-        """Return the flat index of the largest element."""
+        """Return the flat index of the largest element, the first of equals."""
         return self.topk(1)[0][0]
 
     def softmax(self) -> Tensor:
         """Return exp(x) / sum(exp(x)) along the last axis, as float32."""
-        values, width = self.values, self.shape[-1]
-        out = memoryview(bytearray(4 * len(values))).cast("f")
-        for start in range(0, len(values), width):
-            row = values[start : start + width].tolist()
-            peak = max(row)
-            powers = [math.exp(x - peak) for x in row]
-            total = sum(powers)
-            for i, power in enumerate(powers, start):
-                out[i] = power / total
-        return Tensor(dtype="float32", shape=self.shape, data=out)
+        values, width = self.values, (1, *self.shape)[-1]
+        data = fastest(values).softmax(values, max(1, width))
+        return Tensor(dtype="float32", shape=self.shape, data=data)
+
+    def mean(self, mask: Tensor | None = None) -> Tensor:
+        """Return the mean of a text's vectors, [t, d] or [1, t, d], as float32 of shape [d].
+
+        Vectors where `mask` is 0 do not count. One text is not padded and needs no mask.
+        """
+        if not (len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[0] == 1)):
+            raise BadInput(f"shape {self.shape} is neither [t, d] nor [1, t, d]")
+        values, (rows, width) = self.values, self.shape[-2:]
+        kept = b"\1" * rows if mask is None else bytes(map(bool, mask.values))
+        if not rows or len(kept) != rows or len(values) != rows * width:
+            raise BadInput(f"a mask of {len(kept)} does not fit vectors of shape {self.shape}")
+        data = fastest(values).mean(values, kept)
+        return Tensor(dtype="float32", shape=(width,), data=data)
 
 
 class Resident:
