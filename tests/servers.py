@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import httpx
 from litestar import Litestar
 
+import toys
 from trivium.contract import JSON, MSGPACK, encode
 from trivium.trace import Span
 from trivium_cloud.app import create_app as create_cloud
@@ -136,6 +137,8 @@ def serving(
     page: Path = Path("nowhere"),
     development: bool = False,
     secret: str = "a secret of thirty-two characters",
+    trust: Sequence[Path] = (),
+    unsigned: bool = False,
 ) -> Iterator[Servers]:
     """Run the real edge in front of the real cloud, without sockets."""
     spans: list[Span] = []
@@ -152,6 +155,8 @@ def serving(
             CloudSettings(
                 bundles=tuple(bundles if cloud_bundles is None else cloud_bundles),
                 keys=(CLOUD_KEY,),
+                trust=(toys.keys(), *trust),
+                unsigned=unsigned,
                 development=development,
             ),
             spans.append,
@@ -166,6 +171,8 @@ def serving(
                 keys=(KEY,),
                 origins=(ORIGIN,),
                 secret=secret,
+                trust=(toys.keys(), *trust),
+                unsigned=unsigned,
                 development=development,
             ),
             spans.append,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -35,6 +39,10 @@ from trivium.engine import Engine
 from trivium.errors import BadInput, TierError, TriviumError
 from trivium.function import Function, Image, Loaded, Text
 from trivium.trace import Span, Tracer
+
+# The kernel's tests also run where no server library is.
+if TYPE_CHECKING:
+    from trivium.hosts.server.signing import PrivateKey, Trust
 
 T = TypeVar("T")
 
@@ -117,7 +125,39 @@ def bundle(folder: Path, source: str, made: Manifest, **files: bytes) -> Path:
     raw = encode(replace(made, files=listed), JSON)
     (home / "manifest.json").write_bytes(raw)
     (home / "manifest.sha256").write_text(hashlib.sha256(raw).hexdigest())
+    sign(home)
     return home
+
+
+@functools.cache
+def keys() -> Path:
+    """Return a folder with the key that signs toys, which is there until the tests end."""
+    from trivium.hosts.server import signing
+
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    signing.own(folder)
+    return folder
+
+
+def trust() -> Trust:
+    """Return what believes the toys' key."""
+    from trivium.hosts.server.signing import Trust
+
+    return Trust.read([keys()])
+
+
+def sign(home: Path, *signers: PrivateKey) -> None:
+    """Sign what a folder holds, right or wrong, by the toys' key or others, the last one first."""
+    from trivium.hosts.server import signing
+    from trivium.hosts.server.bundles import SIGNATURE, Bundle
+
+    bundle = Bundle(home)
+    marks: Sequence[signing.Mark] = ()
+    for key in signers or [signing.own(keys())]:
+        data = signing.seal(bundle.name, signing.digests(bundle), key, marks)
+        marks = decode(data, signing.Signature, JSON).dsse_envelope.signatures
+    (home / SIGNATURE).write_bytes(data)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

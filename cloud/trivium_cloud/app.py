@@ -14,6 +14,7 @@ from trivium.errors import Unauthenticated
 from trivium.hosts.server import openapi, telemetry, web
 from trivium.hosts.server.access import Keys, bearer
 from trivium.hosts.server.server import Server
+from trivium.hosts.server.signing import Trust
 from trivium.trace import Span
 
 from .settings import Settings
@@ -28,6 +29,7 @@ def create_app(
     server = Server(
         Tier.CLOUD,
         settings.bundles,
+        Trust.read(settings.trust, unsigned=settings.unsigned),
         emit=emit or export,
         development=settings.development,
         gpu=True,

@@ -13,12 +13,16 @@ PREFIX = "TRIVIUM_CLOUD_"
 class Settings:
     """Read once, at start.
 
-    `bundles` are the folders that hold bundles, `keys` the API keys that may ask. `development`
-    follows changed bundles, and tells callers the line at which a function failed.
+    `bundles` are the folders that hold bundles, `keys` the API keys that may ask. `trust` are
+    public keys, or folders of them, whose signatures on bundles count; `unsigned` lets in bundles
+    without one. `development` follows changed bundles, and tells callers the line at which a
+    function failed.
     """
 
     bundles: tuple[Path, ...]
     keys: tuple[str, ...]
+    trust: tuple[Path, ...] = ()
+    unsigned: bool = False
     development: bool = False
 
     @classmethod
@@ -31,5 +35,9 @@ class Settings:
             keys=tuple(
                 filter(None, (key.strip() for key in environ.get(f"{PREFIX}KEYS", "").split(",")))
             ),
+            trust=tuple(
+                Path(each) for each in environ.get(f"{PREFIX}TRUST", ".trivium/keys").split(":")
+            ),
+            unsigned=environ.get(f"{PREFIX}UNSIGNED", "") == "1",
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
         )

@@ -23,7 +23,9 @@ from trivium.contract import JSON, MSGPACK, Tier, decode
 from trivium.errors import BadInput, Conflict, TooLarge, UnknownFunction
 from trivium.hosts.server import openapi, telemetry, web
 from trivium.hosts.server.access import TOKEN_S, Keys, PageTokens, bearer
+from trivium.hosts.server.bundles import MANIFEST, SIGNATURE
 from trivium.hosts.server.server import Server, cors
+from trivium.hosts.server.signing import Trust
 from trivium.hosts.server.upstream import HttpUpstream
 from trivium.trace import Span
 
@@ -53,6 +55,13 @@ class Listing(msgspec.Struct):
     digest: str
 
 
+class VouchingKey(msgspec.Struct):
+    """A public key whose signatures on bundles count here; `id` is the SHA-256 of its SPKI."""
+
+    id: str
+    pem: str
+
+
 class Token(msgspec.Struct):
     """A page's token, and the seconds it is valid."""
 
@@ -75,6 +84,7 @@ def create_app(
     server = Server(
         Tier.EDGE,
         settings.bundles,
+        Trust.read(settings.trust, unsigned=settings.unsigned),
         upstream=cloud,
         emit=emit,
         development=settings.development,
@@ -100,18 +110,28 @@ def create_app(
             for name, bundle in server.bundles.items()
         ]
 
+    @get("/v1/keys", summary="The public keys whose signatures on bundles count here")
+    async def vouching() -> list[VouchingKey]:
+        return [VouchingKey(id=key.id, pem=key.pem.decode()) for key in server.trust.keys]
+
     @get("/bundles/{name:str}/{digest:str}/{file:str}", include_in_schema=False)
     async def bundle_file(
         name: FromPath[str], digest: FromPath[str], file: FromPath[str]
     ) -> Response[Any]:
+        if name in server.broken:
+            raise server.broken[name].with_traceback(None)
         bundle = server.bundles.get(name)
         if bundle is None:
             raise UnknownFunction(f"no bundle {name!r} is served here")
         if digest != bundle.digest:
             raise Conflict(f"{name} is served with digest {bundle.digest}, not {digest[:64]!r}")
         headers = {"cache-control": FOREVER}
-        if file == "manifest.json":
+        if file == MANIFEST:
             return Response(bundle.raw, media_type=JSON, headers=headers)
+        if file == SIGNATURE and bundle.signature is not None:
+            # The same files may be signed anew, by another key.
+            fresh = {"cache-control": "no-cache"}
+            return Response(bundle.signature, media_type=JSON, headers=fresh)
         if file not in bundle.manifest.files:
             raise UnknownFunction(f"{name} has no file {file[:100]!r}")
         # A browser would keep altered bytes for ever.
@@ -149,6 +169,7 @@ def create_app(
         *server.routes(allow, public=True),
         token,
         bundles,
+        vouching,
         bundle_file,
         kernel_wheel,
         spans,

@@ -16,8 +16,10 @@ class Settings:
 
     `bundles` are the folders that hold bundles, `page` the built page. `cloud_url` and `cloud_key`
     name the next hop, `keys` the API keys that may ask, `origins` the pages that may. `secret`
-    signs the pages' tokens: set it where several gateways share an address. `development` follows
-    changed bundles, and tells callers the line at which a function failed.
+    signs the pages' tokens: set it where several gateways share an address. `trust` are public
+    keys, or folders of them, whose signatures on bundles count here and in our pages; `unsigned`
+    lets in bundles without one. `development` follows changed bundles, and tells callers the line
+    at which a function failed.
     """
 
     bundles: tuple[Path, ...]
@@ -27,6 +29,8 @@ class Settings:
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    trust: tuple[Path, ...] = ()
+    unsigned: bool = False
     development: bool = False
 
     @classmethod
@@ -46,6 +50,10 @@ class Settings:
             cloud_key=environ.get(f"{PREFIX}CLOUD_KEY", ""),
             keys=words("KEYS"),
             origins=words("ORIGINS"),
+            trust=tuple(
+                Path(each) for each in environ.get(f"{PREFIX}TRUST", ".trivium/keys").split(":")
+            ),
+            unsigned=environ.get(f"{PREFIX}UNSIGNED", "") == "1",
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
             **({"secret": secret} if (secret := environ.get(f"{PREFIX}SECRET")) else {}),
         )

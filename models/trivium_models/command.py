@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trivium.errors import BundleError
 
+from . import sign
 from .fetch import CACHE
 from .package import package
 
@@ -47,10 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measure.add_argument(
         "--inputs", type=Path, required=True, help="a text file, a line an input, or photos' folder"
     )
+    sign.add(verbs, ZOO)
     given = parser.parse_args(arguments)
+    if given.verb in sign.VERBS:
+        return sign.run(given, say)
     for name in given.functions or [path.parent.name for path in builtin()]:
         if given.verb == "build":
-            package(find(name), given.out, say, given.cache)
+            pin = None if given.functions else sign.pinned(given.out / name)
+            bundle = package(find(name), given.out, say, given.cache)
+            sign.built(bundle, find(name), pin, say)
         else:
             from .measure import report
 

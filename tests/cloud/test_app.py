@@ -50,11 +50,18 @@ def test_settings_are_read_from_the_environment() -> None:
     environ = {
         "TRIVIUM_CLOUD_BUNDLES": "a:/b/c",
         "TRIVIUM_CLOUD_KEYS": "one, two",
+        "TRIVIUM_CLOUD_TRUST": "keys:/etc/theirs.pub",
+        "TRIVIUM_CLOUD_UNSIGNED": "1",
         "TRIVIUM_CLOUD_DEVELOPMENT": "1",
     }
     assert Settings.from_env(environ) == Settings(
-        bundles=(Path("a"), Path("/b/c")), keys=("one", "two"), development=True
+        bundles=(Path("a"), Path("/b/c")),
+        keys=("one", "two"),
+        trust=(Path("keys"), Path("/etc/theirs.pub")),
+        unsigned=True,
+        development=True,
     )
+    assert not Settings.from_env({"TRIVIUM_CLOUD_UNSIGNED": "yes"}).unsigned
     assert not Settings.from_env({"TRIVIUM_CLOUD_DEVELOPMENT": "0"}).development
 
 
@@ -108,7 +115,7 @@ def test_the_document_is_whole(shared: Servers) -> None:
     """Each path, each form of body, each header, and nothing that leads nowhere."""
     for room, own in (
         (shared.cloud, set()),
-        (shared.edge, {"/v1/token", "/v1/bundles", "/v1/spans"}),
+        (shared.edge, {"/v1/token", "/v1/bundles", "/v1/keys", "/v1/spans"}),
     ):
         document = room.get("/openapi.json", key=None).json()
         assert document["openapi"].startswith("3.1")

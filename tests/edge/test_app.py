@@ -55,8 +55,8 @@ def gateway(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     """Return an edge that serves the page."""
     bundles = tmp_path_factory.mktemp("zoo")
     toys.bundle(bundles, toys.COUNT, toys.manifest())
-    (bundles / "text.count" / "notes.txt").write_text("secret")
     with serving([bundles], page=built) as made:
+        (bundles / "text.count" / "notes.txt").write_text("secret")
         yield made
 
 

@@ -18,6 +18,8 @@ def test_settings_are_read_from_the_environment() -> None:
             "TRIVIUM_EDGE_KEYS": "one, two,,",
             "TRIVIUM_EDGE_ORIGINS": "https://a , https://b",
             "TRIVIUM_EDGE_SECRET": "s",
+            "TRIVIUM_EDGE_TRUST": "keys:/etc/theirs.pub",
+            "TRIVIUM_EDGE_UNSIGNED": "1",
             "TRIVIUM_EDGE_DEVELOPMENT": "1",
             "UNRELATED": "x",
         }
@@ -30,6 +32,8 @@ def test_settings_are_read_from_the_environment() -> None:
         keys=("one", "two"),
         origins=("https://a", "https://b"),
         secret="s",
+        trust=(Path("keys"), Path("/etc/theirs.pub")),
+        unsigned=True,
         development=True,
     )
 
@@ -39,5 +43,6 @@ def test_without_settings_nobody_may_ask() -> None:
     found, other = Settings.from_env({}), Settings.from_env({"TRIVIUM_EDGE_SECRET": ""})
     assert (found.keys, found.origins, found.cloud_url, found.development) == ((), (), "", False)
     assert found.bundles == (Path("models/zoo"),)
+    assert (found.trust, found.unsigned) == ((Path(".trivium/keys"),), False)
     assert len(found.secret) >= 32
     assert found.secret != other.secret

@@ -24,6 +24,7 @@ from trivium.hosts.server.upstream import HttpUpstream
 from trivium.trace import Span, Tracer
 
 ZOO = Path("models/zoo")
+KEYS = Path(".trivium/keys")
 PAGE, EDGE, CLOUD = Tier
 FUNCTIONS = ("text.embed", "image.classify")
 
@@ -72,7 +73,7 @@ class Journey:
 @pytest.fixture(scope="module")
 def journey() -> Iterator[Journey]:
     """The built-in functions, everywhere."""
-    with serving([ZOO]) as servers:
+    with serving([ZOO], trust=[KEYS]) as servers:
         made = Journey(servers)
         yield made
         made.run(made.upstream.__aexit__())

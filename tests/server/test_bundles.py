@@ -82,7 +82,7 @@ TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "longer": (lambda path: path.write_bytes(path.read_bytes() + b"\n"), "bytes; the manifest"),
     "gone": (Path.unlink, "can't be read: No such file or directory"),
     "a link": (link, "is a symbolic link; bundles hold plain files"),
-    "a folder": (empty_folder, "bytes; the manifest says "),
+    "a folder": (empty_folder, "is no file; bundles hold plain files"),
 }
 
 
@@ -161,11 +161,11 @@ def test_a_file_name_is_no_path(folder: Path, name: str) -> None:
 
 
 def test_an_unlisted_file_is_not_there(folder: Path) -> None:
-    """What the manifest does not pin is never read."""
+    """What the manifest does not pin is never read, and the bundle is refused for it."""
     (folder / "helper.py").write_text("import os")
+    assert "text.line/helper.py is not in the manifest" in refused(folder)
     bundle = Bundle(folder)
-    bundle.verify()
-    for name in ("helper.py", "manifest.json", "manifest.sha256"):
+    for name in ("helper.py", "manifest.json", "manifest.sha256", "model.sig"):
         with pytest.raises(BundleError, match=f"the manifest does not list '{name}'"):
             bundle.read(name)
 

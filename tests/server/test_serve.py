@@ -19,6 +19,7 @@ import pytest
 
 import toys
 from trivium.contract import Sample
+from trivium.hosts.server import signing
 
 COMMAND = (sys.executable, "-m", "trivium.hosts.server.command", "serve")
 
@@ -27,9 +28,9 @@ COMMAND = (sys.executable, "-m", "trivium.hosts.server.command", "serve")
 def home(tmp_path: Path) -> Path:
     """Return a folder in which the command finds one bundle with a sample."""
     sample = Sample(inputs={"text": "one two"}, output={"words": 2})
-    toys.bundle(
-        tmp_path / "models" / "zoo", toys.COUNT, toys.having(toys.manifest(), samples=(sample,))
-    )
+    made = toys.having(toys.manifest(), samples=(sample,))
+    bundle = toys.bundle(tmp_path / "models" / "zoo", toys.COUNT, made)
+    toys.sign(bundle, signing.own(tmp_path / ".trivium" / "keys"))
     return tmp_path
 
 

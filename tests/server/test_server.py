@@ -31,7 +31,7 @@ def counted(server: Server) -> object:
 def test_a_replaced_bundle_is_taken_in(tmp_path: Path) -> None:
     """The new version answers; the old one is gone, and so are its sessions."""
     toys.bundle(tmp_path, toys.COUNT, toys.manifest())
-    server = Server(Tier.EDGE, [tmp_path])
+    server = Server(Tier.EDGE, [tmp_path], toys.trust())
     assert counted(server) == {"words": 2}
     old = server.engine.functions["text.count"]["1.0.0"]
     toys.bundle(tmp_path, AGAIN, toys.manifest(version="2.0.0"))
@@ -45,7 +45,7 @@ def test_a_replaced_bundle_is_taken_in(tmp_path: Path) -> None:
 def test_what_has_not_changed_is_left_alone(tmp_path: Path) -> None:
     """A second look loads nothing again."""
     toys.bundle(tmp_path, toys.COUNT, toys.manifest())
-    server = Server(Tier.EDGE, [tmp_path])
+    server = Server(Tier.EDGE, [tmp_path], toys.trust())
     bundle = server.bundles["text.count"]
     server.sync()
     assert server.bundles["text.count"] is bundle
@@ -56,7 +56,7 @@ def test_a_users_bundle_comes_and_goes_before_ours(tmp_path: Path) -> None:
     """A later folder's bundle hides ours while it is there, and no longer."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     toys.bundle(ours, toys.COUNT, toys.manifest())
-    server = Server(Tier.EDGE, [ours, theirs])
+    server = Server(Tier.EDGE, [ours, theirs], toys.trust())
     for _ in range(2):
         toys.bundle(theirs, AGAIN, toys.manifest())
         server.sync()
@@ -70,7 +70,7 @@ def test_a_users_bundle_comes_and_goes_before_ours(tmp_path: Path) -> None:
 def test_a_removed_bundle_is_let_go(tmp_path: Path) -> None:
     """Nothing of it is listed any more."""
     home = toys.bundle(tmp_path, toys.COUNT, toys.manifest())
-    server = Server(Tier.EDGE, [tmp_path])
+    server = Server(Tier.EDGE, [tmp_path], toys.trust())
     shutil.rmtree(home)
     server.sync()
     assert server.bundles == {}
@@ -99,7 +99,7 @@ def test_a_refused_bundle_keeps_no_asks_alive(tmp_path: Path) -> None:
     """The one error is raised for each of them, and does not collect their tracebacks."""
     home = toys.bundle(tmp_path, toys.COUNT, toys.manifest())
     (home / "function.py").write_text("changed")
-    server = Server(Tier.EDGE, [tmp_path])
+    server = Server(Tier.EDGE, [tmp_path], toys.trust())
 
     def everybody(_: web.AnyRequest) -> None:
         """Let everybody in."""
@@ -131,7 +131,7 @@ def test_a_model_altered_before_its_first_use_does_not_run(zoo: Path) -> None:
 def test_a_folder_must_be_called_as_its_bundle(tmp_path: Path) -> None:
     """Or two folders could hold one function."""
     toys.bundle(tmp_path, toys.COUNT, toys.manifest()).rename(tmp_path / "text.other")
-    server = Server(Tier.EDGE, [tmp_path])
+    server = Server(Tier.EDGE, [tmp_path], toys.trust())
     assert server.broken["text.other"].message == "text.other holds the bundle of text.count"
     assert server.bundles == {}
     server.host.close()

@@ -87,8 +87,14 @@ def test_a_wrong_tensor_is_named(lanes: Lanes, feed: Tensor | Resident, said: st
 @pytest.mark.parametrize("gpu", [True, False])
 def test_garbage_is_no_graph(data: bytes, gpu: bool) -> None:
     """The file is named."""
-    with pytest.raises(BundleError, match=r"onnxruntime can't load toy\.onnx: "):
+    with pytest.raises(BundleError, match=r"toy\.onnx (is no ONNX graph|has IR version 0)"):
         open_graph("toy.onnx", data, gpu)
+
+
+def test_a_graph_that_onnxruntime_refuses_is_named() -> None:
+    """What is well-formed may still make no sense."""
+    with pytest.raises(BundleError, match=r"onnxruntime can't load toy\.onnx: "):
+        open_graph("toy.onnx", first_graph().replace(b"Mul", b"Mol"), False)
 
 
 def test_the_device_is_what_the_session_got(lanes: Lanes) -> None:

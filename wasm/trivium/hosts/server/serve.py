@@ -23,11 +23,13 @@ from ...contract import Tier
 from ...errors import TierError, TriviumError
 from . import check
 from .bundles import Bundle, find
+from .signing import Trust
 
 START_S = 60.0
 STOP_S = 6.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HOME = Path(".trivium")
+KEYS = HOME / "keys"
 BUILT_IN = Path("models/functions")
 ZOO = Path("models/zoo")
 
@@ -110,6 +112,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         {
             "TRIVIUM_CLOUD_BUNDLES": bundles,
             "TRIVIUM_CLOUD_KEYS": cloud_key,
+            "TRIVIUM_CLOUD_TRUST": str(KEYS),
             "TRIVIUM_CLOUD_DEVELOPMENT": development,
         },
     )
@@ -123,6 +126,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             "TRIVIUM_EDGE_CLOUD_KEY": cloud_key,
             "TRIVIUM_EDGE_KEYS": key,
             "TRIVIUM_EDGE_ORIGINS": f"{url},{own}",
+            "TRIVIUM_EDGE_TRUST": str(KEYS),
             "TRIVIUM_EDGE_DEVELOPMENT": development,
         },
     )
@@ -247,9 +251,11 @@ def _follow(folders: Sequence[Path], reload: bool, out: Path, processes: Sequenc
 
 def _bundles(roots: Sequence[Path]) -> tuple[list[Bundle], list[check.Row]]:
     known, refused = [], []
+    trust = Trust.read([KEYS])
     for folder in find(roots):
         try:
             bundle = Bundle(folder)
+            trust.check(bundle)
             bundle.verify()
             known.append(bundle)
         except TriviumError as error:

@@ -21,8 +21,9 @@ from ...errors import BundleError, UnknownFunction
 from ...function import Function
 from ...trace import Span, Tracer
 from . import web
-from .bundles import Bundle, find
+from .bundles import DIGEST, SIGNATURE, Bundle, find
 from .host import ServerHost
+from .signing import Trust
 from .telemetry import Export
 
 WATCH_S = 0.5
@@ -41,6 +42,7 @@ class Server:
         self,
         tier: Tier,
         roots: Sequence[Path],
+        trust: Trust,
         *,
         upstream: Upstream | None = None,
         emit: Callable[[Span], None] | None = None,
@@ -57,14 +59,15 @@ class Server:
         )
         self.bundles: dict[str, Bundle] = {}
         self.broken: dict[str, BundleError] = {}
+        self.trust = trust
         self._roots = roots
         self._development = development
         self._functions: dict[str, Function] = {}
-        self._seen: dict[Path, tuple[int, int]] = {}
+        self._seen: dict[Path, tuple[tuple[int, int], ...]] = {}
         self.sync()
 
     def sync(self) -> None:
-        """Take in bundles that are new or changed, verified in full; let go of those removed."""
+        """Take in what is new or changed, vouched for and verified in full; let go of the rest."""
         found = {folder: _stamp(folder) for folder in find(self._roots)}
         # First, for another root may hold a bundle of the same name.
         for folder in self._seen.keys() - found.keys():
@@ -77,6 +80,7 @@ class Server:
                 bundle = Bundle(folder)
                 if bundle.name != folder.name:
                     raise BundleError(f"{folder.name} holds the bundle of {bundle.name}")
+                self.trust.check(bundle)
                 bundle.verify()
                 function = bundle.function(self.engine.tier)
             except BundleError as error:
@@ -205,9 +209,10 @@ def cors(origins: Sequence[str]) -> CORSConfig:
     )
 
 
-def _stamp(folder: Path) -> tuple[int, int]:
-    try:
-        stat = (folder / "manifest.sha256").stat()
-    except OSError:
-        return (0, 0)
-    return (stat.st_mtime_ns, stat.st_size)
+def _stamp(folder: Path) -> tuple[tuple[int, int], ...]:
+    found = []
+    for last in (DIGEST, SIGNATURE):  # what is written when all the rest is there
+        with contextlib.suppress(OSError):
+            stat = (folder / last).lstat()
+            found.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(found)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...contract import CODES, Resident, Tensor
 from ...errors import BundleError, RunFailed
+from .graphs import inspect
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 """In order of preference; what a session really got is read back from it."""
@@ -45,7 +46,8 @@ _NAMES = {np.dtype(name): name for name in CODES}
 
 
 def open_graph(name: str, data: bytes, gpu: bool) -> ort.InferenceSession:
-    """Return a session over a graph's bytes; raise BundleError if onnxruntime refuses it."""
+    """Return a session over a graph's bytes; raise BundleError if we or onnxruntime refuse it."""
+    inspect(name, data)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = min(4, os.cpu_count() or 1)
