@@ -15,8 +15,9 @@ the last bit between a server, an old CPU and WebAssembly, and keep it near the 
 from __future__ import annotations
 
 import math
+import mimetypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +28,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from .measure import photos
+from trivium.contract import Blob
+from trivium.hosts.server.media import IMAGES, pixels
 
 Floats = NDArray[np.float64]
 Feed = dict[str, NDArray[np.float32]]
@@ -46,6 +48,18 @@ class Photos(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no 
     def get_next(self) -> Feed | None:
         """Return the next photo, or none."""
         return next(self._left, None)
+
+
+def photos(folder: Path) -> Iterator[dict[str, NDArray[np.uint8]]]:
+    """Yield each photo of a folder, whole and as its lower right four fifths."""
+    for path in sorted(folder.glob("*")):
+        media = mimetypes.guess_type(path.name)[0] or ""
+        if media in IMAGES:
+            tensor = pixels(Blob(media=media, data=path.read_bytes()))
+            whole = np.frombuffer(tensor.data, np.uint8).reshape(tensor.shape)
+            height, width = (side // 5 for side in whole.shape[:2])
+            yield {"pixels": whole}
+            yield {"pixels": np.ascontiguousarray(whole[height:, width:])}
 
 
 def prepare(graph: Path, folder: Path) -> list[Feed]:

@@ -17,8 +17,6 @@ from .recipe import Package
 
 Say = Callable[[str], None]
 
-CACHE = Path.home() / ".cache" / "trivium" / "packages"
-
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""

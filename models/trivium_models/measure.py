@@ -1,145 +1,294 @@
-"""How near do a bundle's variants come to its full one, on real inputs?"""
+"""How good are a function's variants, on real inputs?"""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import mimetypes
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from trivium.contract import Blob, Tier, Variant
-from trivium.errors import BundleError
-from trivium.hosts.server.bundles import Bundle
-from trivium.hosts.server.media import IMAGES, pixels
+from trivium.contract import Blob, Resident, Sample, Schema, Tensor, Variant
+from trivium.errors import BundleError, TriviumError
+from trivium.function import Loaded, Models
+from trivium.hosts.server.host import ServerHost, Tokenizer
+from trivium.hosts.server.media import IMAGES
+from trivium.hosts.server.session import Lanes, OrtSession, open_graph
 
 Array = NDArray[Any]
 Feed = dict[str, Array]
+Progress = Callable[[int, int], None]
+
+Metric = Literal["cosine", "top1", "top5", "exact", "accuracy"]
+"""How an answer is scored, from 0 to 1:
+
+- `cosine`: the angle to the full variant's vector.
+- `top1`, `top5`: whether the first label is the full variant's; the share of its first five.
+- `exact`: whether the answer is the full variant's.
+- `accuracy`: whether the answer, or its first label, is the one that the data states.
+"""
+
+READ = {"image": tuple(IMAGES)}
+"""The media types of files that are taken as rows, by the kind of input."""
+
+RESAMPLES = 2000
+KEPT = 16
+"""How many rows' inputs of each model are kept, to time the model on."""
 
 
-class Chain:
-    """A variant's only model, on one thread: graphs that run in a row."""
+class Quality(NamedTuple):
+    """A mean score, and the mean relative to the full variant, each with a 95 % interval."""
 
-    def __init__(self, bundle: Bundle, variant: Variant) -> None:
-        if len(variant.models) != 1:
-            raise BundleError(
-                f"{bundle.name} on {variant.tier} has {len(variant.models)} models; only "
-                "variants with one model can be compared."
+    value: float
+    low: float
+    high: float
+    relative: float
+    relative_low: float
+    relative_high: float
+
+
+class Ran(NamedTuple):
+    """What a variant answered, and what its models were given for the first rows."""
+
+    outputs: list[Any]
+    feeds: dict[str, list[Feed]]
+
+
+class Recorder:
+    """A session that keeps what it was given first."""
+
+    def __init__(self, session: OrtSession) -> None:
+        self._session = session
+        self.feeds: list[Feed] = []
+
+    async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
+        """Return the outputs by name."""
+        if len(self.feeds) < KEPT:
+            self.feeds.append(
+                {
+                    name: np.frombuffer(feed.data, feed.dtype).reshape(feed.shape).copy()
+                    for name, feed in feeds.items()
+                    if isinstance(feed, Tensor)
+                }
             )
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        (graphs,) = variant.models.values()
-        self._sessions = [
-            ort.InferenceSession(bundle.read(graph), options, providers=["CPUExecutionProvider"])
-            for graph in graphs
-        ]
-
-    def run(self, feed: Feed) -> Array:
-        """Return the last graph's only output."""
-        values = dict(feed)
-        for session in self._sessions:
-            names = [node.name for node in session.get_outputs()]
-            wanted = {node.name: values[node.name] for node in session.get_inputs()}
-            values |= zip(names, session.run(names, wanted), strict=True)
-        answer: Array = values[names[0]][0]
-        return answer
+        return await self._session.run(feeds)
 
 
-def report(folder: Path, inputs: Path, say: Callable[[str], None]) -> None:
-    """Say how each variant's answers and times compare with the cloud's."""
-    bundle = Bundle(folder)
-    full = bundle.manifest.variant(Tier.CLOUD)
-    if full is None:
-        raise BundleError(f"{bundle.name} has no variant for the cloud to compare with.")
-    feeds = list(texts(bundle, inputs) if inputs.is_file() else photos(inputs))
-    wanted, ms = answers(Chain(bundle, full), feeds)
-    say(f"{bundle.name} on {len(feeds)} inputs of {inputs}")
-    say(f"{full.model}: {spread(ms)} ms")
-    others = {variant.model: variant for variant in bundle.manifest.variants}
-    for variant in others.values():
-        if variant.models == full.models:
-            continue
-        given, ms = answers(Chain(bundle, variant), feeds)
-        compare = top_labels if bundle.manifest.labels else cosines
-        name, scores, details = compare(wanted, given)
-        low, high = interval(scores)
-        say(f"{variant.model}: {spread(ms)} ms; {details}")
-        say(f"# {name}, mean and 95 % interval by bootstrap")
-        say(f"quality = {scores.mean():.4f}\nquality_low = {low:.4f}\nquality_high = {high:.4f}")
+class Subject:
+    """A function as its folder holds it: what runs, and the files beside it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        schema: Schema,
+        call: Callable[..., Any],
+        labels: Sequence[str] = (),
+        tokenizer: str = "",
+    ) -> None:
+        self.folder = folder
+        self.schema = schema
+        self._call = call
+        self._labels = labels
+        self._tokenizer = tokenizer
+
+    def run(
+        self,
+        variant: Variant,
+        graphs: Mapping[str, Path],
+        rows: Sequence[Sample],
+        progress: Progress | None = None,
+    ) -> Ran:
+        """Return what the function answers to each row, on graphs by their names.
+
+        Raises:
+            BundleError: the function can't answer a row.
+        """
+        return asyncio.run(self._run(variant, graphs, rows, progress or (lambda *_: None)))
+
+    async def _run(
+        self,
+        variant: Variant,
+        graphs: Mapping[str, Path],
+        rows: Sequence[Sample],
+        progress: Progress,
+    ) -> Ran:
+        host, lanes = ServerHost(), Lanes()
+        sessions = {
+            name: Recorder(
+                OrtSession([open_graph(g, graphs[g].read_bytes(), False) for g in chain], lanes)
+            )
+            for name, chain in variant.models.items()
+        }
+        tokenizer = None
+        if self._tokenizer:
+            tokenizer = Tokenizer(self._tokenizer, variant.settings.get("max_tokens"))
+        loaded = Loaded(sessions, self._labels, tokenizer, variant.settings)
+        outputs = []
+        try:
+            for number, row in enumerate(rows):
+                progress(number, len(rows))
+                try:
+                    outputs.append(await self._answer(host, loaded, variant, row))
+                except TriviumError as error:
+                    raise BundleError(
+                        f"{self.schema.name} on {variant.model} can't answer row {number + 1} "
+                        f"of the data: {error.message}"
+                    ) from error
+            progress(len(rows), len(rows))
+        finally:
+            host.close()
+            lanes.pool.shutdown()
+        return Ran(outputs, {name: session.feeds for name, session in sessions.items()})
+
+    async def _answer(self, host: ServerHost, loaded: Loaded, variant: Variant, row: Sample) -> Any:
+        arguments: dict[str, Any] = dict(row.options)
+        for each in self.schema.inputs:
+            given: Any = row.inputs[each.name]
+            if each.kind != "text":
+                given = _blob(Path(given))
+            arguments[each.name] = await host.decode(each.kind, given, variant)
+        if self.schema.models:
+            arguments[self.schema.models] = Models(loaded, host.clock)
+        if self.schema.streams:
+            return [msgspec.to_builtins(part) async for part in self._call(**arguments)]
+        return msgspec.to_builtins(await self._call(**arguments))
 
 
-def texts(bundle: Bundle, path: Path) -> Iterator[Feed]:
-    """Yield each line of a file as the model's tokens."""
-    if bundle.manifest.tokenizer is None:
-        raise BundleError(f"{bundle.name} has no tokenizer; give a folder of photos.")
-    tokenizer = Tokenizer.from_str(bundle.text(bundle.manifest.tokenizer))
-    for line in path.read_text("utf-8").splitlines():
-        ids = np.array([tokenizer.encode(line).ids], np.int64)
-        yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+def _blob(path: Path) -> Blob:
+    return Blob(media=mimetypes.guess_type(path.name)[0] or "", data=path.read_bytes())
 
 
-def photos(folder: Path) -> Iterator[Feed]:
-    """Yield each photo of a folder, whole and as its lower right four fifths."""
-    found = False
-    for path in sorted(folder.glob("*")):
-        media = mimetypes.guess_type(path.name)[0] or ""
-        if media not in IMAGES:
-            continue
-        found = True
-        tensor = pixels(Blob(media=media, data=path.read_bytes()))
-        whole = np.frombuffer(tensor.data, np.uint8).reshape(tensor.shape)
-        height, width = (side // 5 for side in whole.shape[:2])
-        yield {"pixels": whole}
-        yield {"pixels": np.ascontiguousarray(whole[height:, width:])}
+def rows(data: Path, schema: Schema, most: int, base: Path) -> list[Sample]:
+    """Return the rows of a data file or folder, at most `most`, evenly spread.
+
+    A text file gives a text a line; a `.jsonl` file a Sample a line, whose files lie beside it;
+    a folder its files, in the order of their names, those of a sub-folder with its name as output.
+
+    Raises:
+        BundleError: the data is not there, or not what the function takes.
+    """
+    path = data if data.is_absolute() else base / data
+    if not path.exists():
+        raise BundleError(f"the data {path} does not exist")
+    if path.is_dir():
+        found = list(_files(path, schema))
+    elif path.suffix == ".jsonl":
+        found = list(_lines(path, schema))
+    else:
+        name = _only(schema, "text", path)
+        texts = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        found = [Sample(inputs={name: text}) for text in texts]
     if not found:
-        raise BundleError(f"{folder} has no photo; these types are read: {', '.join(IMAGES)}.")
+        raise BundleError(f"the data {path} has no row")
+    step = max(1.0, len(found) / most)
+    return [found[int(step * number)] for number in range(min(most, len(found)))]
 
 
-def answers(chain: Chain, feeds: Sequence[Feed]) -> tuple[Array, Array]:
-    """Return a model's answers and the milliseconds each took."""
-    results, ms = [], []
-    chain.run(feeds[0])
-    for feed in feeds:
-        started = time.perf_counter()
-        results.append(chain.run(feed))
-        ms.append(1000 * (time.perf_counter() - started))
-    return np.stack(results), np.array(ms)
+def _files(path: Path, schema: Schema) -> Iterator[Sample]:
+    kind = next((each.kind for each in schema.inputs if each.kind != "text"), "image")
+    name = _only(schema, kind, path)
+    for file in sorted(path.rglob("*")):
+        if mimetypes.guess_type(file.name)[0] in READ.get(kind, ()):
+            label = file.parent.name if file.parent != path else None
+            yield Sample(inputs={name: str(file)}, output=label)
 
 
-def cosines(wanted: Array, given: Array) -> tuple[str, Array, str]:
-    """Compare vectors by their angle."""
-    sizes = np.linalg.norm(wanted, axis=1) * np.linalg.norm(given, axis=1)
-    scores = (wanted * given).sum(1) / sizes
-    return "cosine", scores, f"cosine at least {scores.min():.4f}"
+def _lines(path: Path, schema: Schema) -> Iterator[Sample]:
+    kinds = {each.name: each.kind for each in schema.inputs}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = msgspec.json.decode(line, type=Sample)
+        except msgspec.DecodeError as error:
+            raise BundleError(f"{path}, line {number}: {error}") from error
+        if row.inputs.keys() != kinds.keys():
+            raise BundleError(
+                f"{path}, line {number} has the inputs {', '.join(row.inputs) or 'none'}; "
+                f"{schema.name} takes {', '.join(kinds)}"
+            )
+        inputs = {
+            name: value if kinds[name] == "text" else str(path.parent / value)
+            for name, value in row.inputs.items()
+        }
+        yield Sample(inputs=inputs, options=row.options, output=row.output)
 
 
-def top_labels(wanted: Array, given: Array) -> tuple[str, Array, str]:
-    """Compare probabilities by the labels they put first."""
-    five, other = (np.argsort(-scores)[:, :5] for scores in (wanted, given))
-    agree = (five[:, 0] == other[:, 0]).astype(float)
-    sure = wanted.max(1) > 0.3
-    within = np.mean([row[0] in rest for row, rest in zip(five, other, strict=True)])
-    shared = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(five, other, strict=True)])
-    details = (
-        f"same first label {agree.mean():.4f} ({agree[sure].mean():.4f} where the full model is "
-        f"over 0.3 sure), first label within five {within:.4f}, shared of five {shared:.4f}"
-    )
-    return "same first label", agree, details
+def _only(schema: Schema, kind: str, path: Path) -> str:
+    if [each.kind for each in schema.inputs] != [kind]:
+        takes = ", ".join(f"{each.name} ({each.kind})" for each in schema.inputs)
+        raise BundleError(
+            f"{path} gives one {kind} a row; {schema.name} takes {takes or 'nothing'}: state rows "
+            "in a .jsonl file"
+        )
+    return schema.inputs[0].name
 
 
-def interval(scores: Array) -> tuple[float, float]:
-    """Return where 95 % of the means of resampled scores lie."""
+def quality(
+    metric: Metric, full: Sequence[Any], given: Sequence[Any], data: Sequence[Sample]
+) -> Quality:
+    """Score answers beside the full variant's, row by row.
+
+    Raises:
+        BundleError: the metric can't be computed from such answers.
+    """
+    try:
+        if metric == "accuracy":
+            if any(row.output is None for row in data):
+                raise BundleError("accuracy can't be computed: not every row states its output")
+            best = np.array([_right(a, row) for a, row in zip(full, data, strict=True)], float)
+            scores = np.array([_right(a, row) for a, row in zip(given, data, strict=True)], float)
+        else:
+            compare = _COMPARE[metric]
+            best = np.ones(len(full))
+            pairs = zip(full, given, strict=True)
+            scores = np.array([compare(wanted, other) for wanted, other in pairs], float)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise BundleError(
+            f"{metric} can't be computed from answers such as {str(given[0])[:80]!r}: {error}"
+        ) from error
+    if not best.sum():
+        raise BundleError(f"{metric} can't be relative: the full variant has none of it")
     generator = np.random.default_rng(0)
-    picks = generator.integers(0, len(scores), (2000, len(scores)))
-    low, high = np.quantile(scores[picks].mean(1), (0.025, 0.975))
-    return float(low), float(high)
+    picks = generator.integers(0, len(scores), (RESAMPLES, len(scores)))
+    means = scores[picks].mean(1)
+    bests = best[picks].mean(1)
+    ratios = means[bests > 0] / bests[bests > 0]
+    low, high = np.quantile(means, (0.025, 0.975))
+    below, above = np.quantile(ratios, (0.025, 0.975))
+    mean = float(scores.mean())
+    return Quality(
+        mean, float(low), float(high), mean / float(best.mean()), float(below), float(above)
+    )
 
 
-def spread(ms: Array) -> str:
-    """Return the 5th, 50th and 95th percentile as text."""
-    return " / ".join(f"{value:.1f}" for value in np.quantile(ms, (0.05, 0.5, 0.95)))
+def _cosine(wanted: Sequence[float], given: Sequence[float]) -> float:
+    size = math.hypot(*wanted) * math.hypot(*given)
+    return max(0.0, sum(a * b for a, b in zip(wanted, given, strict=True)) / size) if size else 0.0
+
+
+def _first(answer: Any) -> Any:
+    best = answer[0] if isinstance(answer, list) else answer
+    return best["label"] if isinstance(best, dict) else best
+
+
+def _right(answer: Any, row: Sample) -> bool:
+    return bool(_first(answer) == _first(row.output))
+
+
+def _shared(wanted: Sequence[Any], given: Sequence[Any]) -> float:
+    first, other = ({_first([each]) for each in answer[:5]} for answer in (wanted, given))
+    return len(first & other) / len(first)
+
+
+_COMPARE: dict[str, Callable[[Any, Any], float]] = {
+    "cosine": _cosine,
+    "top1": lambda wanted, given: float(_first(wanted) == _first(given)),
+    "top5": _shared,
+    "exact": lambda wanted, given: float(wanted == given),
+}

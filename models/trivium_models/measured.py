@@ -1,0 +1,333 @@
+"""What was measured of a function's variants, and is it still true?"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from trivium.contract import Sample, Tier, Variant
+from trivium.errors import BundleError
+
+from . import measure, target
+from . import recipe as recipes
+from .build import Workshop
+from .fetch import digest
+from .measure import Quality, Ran
+from .package import write
+from .target import PRIOR, Timing
+
+FILE = "measured.json"
+
+TARGETS = {
+    Tier.PAGE: ("wasm-1", "wasm", "webgpu"),
+    Tier.EDGE: ("cpu-1", "cpu"),
+    Tier.CLOUD: ("cpu-1", "cpu", "cuda"),
+}
+"""Where a tier's variant is timed, of those that the machine has."""
+
+PYTHON_MS = (0.1, 0.5, 2.0)
+"""What is expected of a function without models."""
+
+WASM_TO_NATIVE = 3.0
+"""How much slower the page is expected to be where there is no browser to measure it in."""
+
+COARSE = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4}
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant on one target; sizes in bytes, times in ms, `memory_mb` what its session added.
+
+    `latency_ratio` is the full variant's time over this one's on the same target, and
+    `relative_quality` this one's score over the full one's: both are 1 for the full variant.
+    `gate` is passed, none, below_gate or not_faster.
+    """
+
+    function: str
+    tier: Tier
+    model: str
+    precision: str
+    size: int
+    brotli_size: int | None
+    target: str
+    latency_ms: float
+    latency_p5_ms: float
+    latency_p95_ms: float
+    latency_ratio: float
+    memory_mb: float
+    memory_ratio: float
+    metric: str
+    quality: float
+    quality_low: float
+    quality_high: float
+    relative_quality: float
+    relative_low: float
+    relative_high: float
+    gate: str
+    data: str
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """All rows of a function, and the key of what they were measured on."""
+
+    key: str
+    date: str
+    machine: str
+    rows: tuple[Row, ...]
+
+
+def known(workshop: Workshop, bundle: Path | None = None) -> Measured | None:
+    """Return what the folder's measured.json says, if it is of these very files."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        found = msgspec.json.decode((workshop.folder / FILE).read_bytes(), type=Measured)
+        if found.key == key(workshop, bundle):
+            return found
+    return None
+
+
+def key(workshop: Workshop, bundle: Path | None = None) -> str:
+    """Return the hash of everything that a measurement depends on, the data's content aside."""
+    recipe = workshop.recipe
+    roads = recipes.variants(recipe)
+    files = {name for road in roads for chain in road.models.values() for name in chain}
+    files |= {"function.py", *filter(None, (recipe.labels, recipe.tokenizer))}
+    told = {
+        "variants": msgspec.to_builtins(recipe.variants),
+        "gate": msgspec.to_builtins(recipe.gate),
+        "files": {name: digest(workshop.path(name, bundle)) for name in sorted(files)},
+    }
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
+
+
+def take(
+    workshop: Workshop, targets: Sequence[str] | None = None, bundle: Path | None = None
+) -> Measured:
+    """Run every variant on the gate's data and on every target there is; keep what was found.
+
+    Raises:
+        BundleError: the metric can't be computed, or variants differ and there is no gate.
+    """
+    roads = recipes.variants(workshop.recipe)
+    there = targets or target.available()
+    full = max(roads, key=lambda road: road.tier.distance)
+    rows = workshop.rows(workshop.recipe.gate)
+    answers: dict[str, Ran] = {}
+    times: dict[tuple[str, str], Timing] = {}
+    found: list[Row] = []
+    for road in roads:
+        if not road.models:
+            continue
+        for each in (full, road):
+            if _name(each) not in answers:
+                workshop.say(f"{workshop.schema.name}: {each.model} on {len(rows)} rows")
+                ran = workshop.subject().run(each, workshop.graphs(each, bundle), rows)
+                answers[_name(each)] = ran
+        score = _score(workshop, full, road, rows, answers)
+        for place in TARGETS[road.tier]:
+            if place not in there:
+                continue
+            try:
+                for each in (full, road):
+                    if (_name(each), place) not in times:
+                        workshop.say(f"{workshop.schema.name}: {each.model} on {place}")
+                        times[_name(each), place] = _time(workshop, each, place, answers, bundle)
+            except BundleError as error:
+                if place == PRIOR[road.tier]:
+                    raise
+                workshop.say(f"{workshop.schema.name}: {error.message}")
+                continue
+            pair = times[_name(full), place], times[_name(road), place]
+            found.append(_row(workshop, road, place, pair, score, bundle))
+    measured = Measured(
+        key=key(workshop, bundle),
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        machine=machine(),
+        rows=tuple(_judged(found, workshop)),
+    )
+    raw = msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n"
+    write(workshop.folder / FILE, raw)
+    return measured
+
+
+def _name(road: Variant) -> str:
+    return repr((sorted(road.models.items()), sorted(road.settings.items())))
+
+
+def _score(
+    workshop: Workshop,
+    full: Variant,
+    road: Variant,
+    rows: Sequence[Sample],
+    answers: Mapping[str, Ran],
+) -> Quality:
+    gate = workshop.recipe.gate
+    if gate is None:
+        if road.models != full.models:
+            raise BundleError(
+                f"{workshop.folder / 'recipe.toml'}: {road.model} differs from {full.model}, and "
+                "nothing says how near it must come: state a [gate] with metric, data and floor"
+            )
+        return Quality(1, 1, 1, 1, 1, 1)
+    return measure.quality(
+        gate.metric, answers[_name(full)].outputs, answers[_name(road)].outputs, rows
+    )
+
+
+def _time(
+    workshop: Workshop, road: Variant, place: str, answers: Mapping[str, Ran], bundle: Path | None
+) -> Timing:
+    """Return the sum over a variant's models, each on what the function gave it."""
+    graphs = workshop.graphs(road, bundle)
+    feeds = answers[_name(road)].feeds
+    parts = [
+        target.time_on(place, [graphs[g] for g in chain], feeds[name])
+        for name, chain in road.models.items()
+        if feeds[name]
+    ]
+    low, middle, high = (sum(each) for each in zip(*(part.ms for part in parts), strict=True))
+    return Timing(ms=(low, middle, high), memory_mb=sum(part.memory_mb for part in parts))
+
+
+def _row(
+    workshop: Workshop,
+    road: Variant,
+    place: str,
+    times: tuple[Timing, Timing],
+    score: Quality,
+    bundle: Path | None,
+) -> Row:
+    gate = workshop.recipe.gate
+    whole, mine = times
+    graphs = workshop.graphs(road, bundle)
+    return Row(
+        function=workshop.schema.name,
+        tier=road.tier,
+        model=road.model,
+        precision=precision(list(graphs.values())),
+        size=sum(path.stat().st_size for path in graphs.values()),
+        brotli_size=compressed(list(graphs.values())),
+        target=place,
+        latency_ms=round(mine.ms[1], 3),
+        latency_p5_ms=round(mine.ms[0], 3),
+        latency_p95_ms=round(mine.ms[2], 3),
+        latency_ratio=round(whole.ms[1] / mine.ms[1], 3),
+        memory_mb=round(mine.memory_mb, 1),
+        memory_ratio=round(mine.memory_mb / whole.memory_mb, 3) if whole.memory_mb else 1.0,
+        metric=gate.metric if gate else "",
+        quality=round(score.value, 5),
+        quality_low=round(score.low, 5),
+        quality_high=round(score.high, 5),
+        relative_quality=round(score.relative, 5),
+        relative_low=round(score.relative_low, 5),
+        relative_high=round(score.relative_high, 5),
+        gate="none" if gate is None else "passed",
+        data=f"{gate.split}: {gate.about or gate.data}" if gate else "",
+    )
+
+
+def _judged(rows: Sequence[Row], workshop: Workshop) -> list[Row]:
+    """Say of each row whether its variant may be shipped."""
+    gate = workshop.recipe.gate
+    small = {road.tier for road in workshop.recipe.variants if road.prefer == "size"}
+    judged = []
+    for row in rows:
+        verdict = row.gate
+        prior = next((r for r in rows if r.tier == row.tier and r.target == PRIOR[row.tier]), row)
+        if gate is not None and row.relative_quality < gate.floor:
+            verdict = "below_gate"
+        elif row.precision.startswith("int") and prior.latency_ratio <= 1 and row.tier not in small:
+            verdict = "not_faster"
+        judged.append(msgspec.structs.replace(row, gate=verdict))
+    return judged
+
+
+def failures(measured: Measured, workshop: Workshop) -> str:
+    """Return a table of the variants that may not be shipped, or nothing."""
+    gate = workshop.recipe.gate
+    bad = [row for row in measured.rows if row.gate in ("below_gate", "not_faster")]
+    lines = []
+    for row in {(row.tier, row.gate): row for row in bad}.values():
+        if row.gate == "below_gate" and gate is not None:
+            lines.append(
+                f"  {row.tier}: {row.model}: {gate.metric} {row.relative_quality:.4f} of the full "
+                f"variant's [{row.relative_low:.4f}, {row.relative_high:.4f}], the floor is "
+                f"{gate.floor}"
+            )
+        else:
+            lines.append(
+                f"  {row.tier}: {row.model}: {row.precision} takes {1 / row.latency_ratio:.2f} "
+                f"times as long as the full model on {row.target}; run that one, or say "
+                'prefer = "size"'
+            )
+    return "\n".join(lines)
+
+
+def variants(workshop: Workshop, measured: Measured | None) -> tuple[Variant, ...]:
+    """Return the variants with the quality and the times that were measured."""
+    found = []
+    for road in recipes.variants(workshop.recipe):
+        rows = [row for row in measured.rows if row.tier == road.tier] if measured else []
+        row = next((each for each in rows if each.target == PRIOR[road.tier]), None)
+        stated = row or next(iter(rows), None)
+        if stated is not None:
+            factor = WASM_TO_NATIVE if row is None and road.tier == Tier.PAGE else 1.0
+            times = (stated.latency_p5_ms, stated.latency_ms, stated.latency_p95_ms)
+            same = stated.relative_quality == stated.relative_low == stated.relative_high == 1
+            road = msgspec.structs.replace(
+                road,
+                quality=min(1.0, stated.relative_quality),
+                quality_low=None if same else stated.relative_low,
+                quality_high=None if same else stated.relative_high,
+                ms=tuple(round(factor * ms, 2) for ms in times),
+                metric=stated.metric,
+                data=stated.data,
+                gate=stated.gate,
+            )
+        elif not road.models:
+            road = msgspec.structs.replace(road, ms=PYTHON_MS)
+        found.append(road)
+    return tuple(found)
+
+
+def precision(graphs: Sequence[Path]) -> str:
+    """Return the numbers that most bytes of the graphs' weights are."""
+    sizes: dict[str, int] = {}
+    for path in graphs:
+        model = onnx.load(path, load_external_data=False)
+        blocks = any("NBits" in n.op_type or "Block" in n.op_type for n in model.graph.node)
+        for item in model.graph.initializer:
+            kind = "fp32"
+            if item.data_type in COARSE:
+                kind = "int4" if blocks else "int8"
+            elif item.data_type == TensorProto.FLOAT16:
+                kind = "fp16"
+            size = len(item.raw_data) or 4 * int(np.prod(item.dims))
+            sizes[kind] = sizes.get(kind, 0) + size
+    return max(sizes, key=lambda kind: sizes[kind]) if sizes else "fp32"
+
+
+def compressed(graphs: Sequence[Path]) -> int | None:
+    """Return the bytes of the graphs under Brotli, as a server would send them; none without it."""
+    try:
+        import brotli
+    except ImportError:
+        return None
+    return sum(len(brotli.compress(path.read_bytes(), quality=5)) for path in graphs)
+
+
+def machine() -> str:
+    """Return what the figures were taken on."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        name = next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
+    return f"{os.cpu_count()} cores of {name}, {platform.system()} {platform.machine()}"
