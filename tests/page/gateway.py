@@ -32,6 +32,8 @@ from trivium.contract import (
 from trivium.engine import Engine
 from trivium.errors import BadInput, TriviumError, Unauthenticated
 from trivium.function import Function, Image, Loaded, Text
+from trivium.hosts.server import signing
+from trivium.hosts.server.bundles import SIGNATURE
 from trivium.hosts.timing import Timing
 from trivium_edge import wheel
 
@@ -63,11 +65,14 @@ class Gateway:
     spans: list[dict[str, object]] = field(default_factory=list)
     fresh: str = "t1"
     connections: list[socket.socket] = field(default_factory=list)
-    tampered: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    tampered: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    key: signing.PrivateKey = field(default_factory=signing.PrivateKey.make)
+    trusted: list[signing.PublicKey] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.engine = Engine(Tier.EDGE, Bare(), development=True)
         self.wheel = wheel.kernel()
+        self.trusted.append(self.key.public)
         for name in self.bundles:
             self.serve(name, self.bundles[name])
         gateway = self
@@ -145,8 +150,14 @@ class Gateway:
             return 200, JSON, encode({n: self.engine.roads(n) for n in self.engine.functions}, JSON)
         if path.startswith("/bundles/"):
             name, _, file = path.removeprefix("/bundles/").split("/", 2)
-            data = self.tampered.get((name, file), self.bundles[name][file])
+            files = {SIGNATURE: sign(name, self.bundles[name], self.key), **self.bundles[name]}
+            data = self.tampered.get((name, file), files.get(file))
+            if data is None:
+                return 404, "text/plain", b"no such file"
             return 200, "application/octet-stream", data
+        if path == "/v1/keys":
+            keys = [{"id": key.id, "pem": key.pem.decode()} for key in self.trusted]
+            return 200, JSON, json.dumps(keys).encode()
         found = DIST / (path.lstrip("/") or "index.html")
         if not found.is_file():
             return 404, "text/plain", b"no such file"
@@ -181,3 +192,14 @@ class Gateway:
 
 def digest(files: Mapping[str, bytes]) -> str:
     return hashlib.sha256(files["manifest.json"]).hexdigest()
+
+
+def sign(name: str, files: Mapping[str, bytes], *keys: signing.PrivateKey) -> bytes:
+    """Return the signature of a bundle's files by some keys, the last one first."""
+    manifest = decode(files["manifest.json"], Manifest, JSON)
+    pinned = {file: each.sha256 for file, each in manifest.files.items()}
+    marks: tuple[signing.Mark, ...] = ()
+    for key in keys:
+        made = signing.seal(name, {**pinned, "manifest.json": digest(files)}, key, marks)
+        marks = decode(made, signing.Signature, JSON).dsse_envelope.signatures
+    return made

@@ -1,13 +1,13 @@
-// Are the bundles what the gateway says they are, byte for byte?
+// Are the bundles what somebody we trust says they are, byte for byte?
 
-import { TriviumError } from "./faults";
 import type { Bundle, Gateway } from "./gateway";
+import { type Key, SIGNATURE, type Trust, bad, sha256 } from "./signing";
 import type { Manifest, Variant } from "./wire";
 
 export const MANIFEST = "manifest.json";
 export const SOURCE = "function.py";
 
-/** A bundle whose manifest is as the gateway lists it. */
+/** A bundle whose manifest is as the gateway lists it, and vouched for. */
 export interface Checked {
   bundle: Bundle;
   manifest: Manifest;
@@ -19,13 +19,25 @@ export interface Checked {
 
 export type Files = Map<string, Uint8Array<ArrayBuffer>>;
 
-/** Fetches and checks a bundle's manifest. */
-export async function manifest(gateway: Gateway, bundle: Bundle): Promise<Checked> {
-  const path = `bundles/${bundle.name}/${bundle.digest}/${MANIFEST}`;
-  const data = await gateway.file(path, () => undefined);
-  await check(`${bundle.name}/${MANIFEST}`, data, bundle.digest);
+/** Fetches and checks a bundle's manifest, and who vouches for it. */
+export async function manifest(
+  gateway: Gateway,
+  bundle: Bundle,
+  trust: Trust,
+  keys: Key[],
+): Promise<Checked> {
+  const { name, digest } = bundle;
+  const [data, signature] = await Promise.all([
+    gateway.file(address(bundle, MANIFEST), () => undefined),
+    gateway.maybe(address(bundle, SIGNATURE)),
+  ]);
+  await check(`${name}/${MANIFEST}`, data, digest);
   const text = new TextDecoder().decode(data);
-  const read = JSON.parse(text) as Manifest;
+  const read = parsed(name, text);
+  if (read.name !== name) throw bad(`${name} holds the bundle of ${String(read.name)}`);
+  const all = new Map([[MANIFEST, digest]]);
+  for (const [file, { sha256 }] of Object.entries(read.files)) all.set(file, sha256);
+  await trust.check(name, signature, all, keys);
   const variant = read.variants.find((each) => each.tier === "page") ?? null;
   return { bundle, manifest: read, text, variant };
 }
@@ -48,8 +60,8 @@ export async function files(
   const fetched = needed(checked).map(async (name) => {
     const expected = manifest.files[name];
     const label = `${bundle.name}/${name}`;
-    if (!expected) throw new TriviumError("bad_bundle", `${label} is not in the manifest`);
-    const data = await gateway.file(`bundles/${bundle.name}/${bundle.digest}/${name}`, came);
+    if (!expected) throw bad(`${label} is not in the manifest`);
+    const data = await gateway.file(address(bundle, name), came);
     await check(label, data, expected.sha256);
     found.set(name, data);
   });
@@ -60,21 +72,25 @@ export async function files(
   return found;
 }
 
-async function check(label: string, data: Uint8Array<ArrayBuffer>, sha256: string): Promise<void> {
-  if (!globalThis.crypto?.subtle) {
-    throw new TriviumError(
-      "bad_bundle",
-      "bundles can't be checked here: the page needs HTTPS or localhost",
-      { tier: "page" },
-    );
+function parsed(name: string, text: string): Manifest {
+  try {
+    const read = JSON.parse(text) as Manifest;
+    if (Object.values(read.files).every(({ sha256 }) => typeof sha256 === "string")) return read;
+  } catch {
+    // Told as what it is below.
   }
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-  const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (hex !== sha256) {
-    throw new TriviumError(
-      "bad_bundle",
-      `${label} has the SHA-256 ${hex.slice(0, 12)}…; the manifest says ${sha256.slice(0, 12)}…`,
-      { tier: "page" },
-    );
+  throw bad(`${name}/${MANIFEST} is no manifest`);
+}
+
+function address({ name, digest }: Bundle, file: string): string {
+  // A name that leads elsewhere stays one name.
+  return ["bundles", name, digest, file].map(encodeURIComponent).join("/");
+}
+
+async function check(label: string, data: Uint8Array<ArrayBuffer>, pinned: string): Promise<void> {
+  const digest = await sha256(data);
+  if (digest !== pinned) {
+    const said = `the manifest says ${pinned.slice(0, 12)}…`;
+    throw bad(`${label} has the SHA-256 ${digest.slice(0, 12)}…; ${said}`);
   }
 }

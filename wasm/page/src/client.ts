@@ -3,12 +3,14 @@
 import { direct } from "./direct";
 import { TriviumError } from "./faults";
 import { Gateway } from "./gateway";
+import type { Trusted } from "./signing";
 import { Spans } from "./spans";
 import {
   type Answer,
   type Ask,
   type Budget,
   type Bytes,
+  type Connect,
   type Fault,
   type FromWorker,
   type InputValue,
@@ -57,14 +59,15 @@ export class Trivium extends EventTarget {
     functions: {},
   };
 
-  private constructor(base: URL) {
+  private constructor(base: URL, trusted: Trusted) {
     super();
     this.gateway = new Gateway(base);
     this.spans = new Spans(this.gateway);
     this.worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
     this.worker.onerror = (event) => this.broke(event.message);
-    this.worker.postMessage({ kind: "connect", base: base.href });
+    const connect: Connect = { kind: "connect", base: base.href, trusted };
+    this.worker.postMessage(connect);
     this.ready = new Promise((resolve, reject) => {
       this.addEventListener("state", () => {
         if (this.latest.phase === "ready") resolve();
@@ -76,9 +79,17 @@ export class Trivium extends EventTarget {
     this.ready.catch(() => undefined);
   }
 
-  /** Connects to the gateway that served this page, or to `base`; returns at once. */
-  static async connect({ base }: { base?: URL | string } = {}): Promise<Trivium> {
-    return new Trivium(new URL(base ?? "./", document.baseURI));
+  /**
+   * Connects to the gateway that served this page, or to `base`; returns at once.
+   *
+   * The page runs bundles that a key in `trust` (PEM) has signed; without it the keys are those
+   * that the gateway trusts. `unsigned` lets in bundles without a signature, to develop.
+   */
+  static async connect({
+    base,
+    ...trusted
+  }: { base?: URL | string } & Trusted = {}): Promise<Trivium> {
+    return new Trivium(new URL(base ?? "./", document.baseURI), trusted);
   }
 
   /** How far the page tier is; a `state` event tells of each change. */

@@ -76,6 +76,22 @@ export class Gateway {
     return (await (await this.found("v1/bundles")).json()) as Bundle[];
   }
 
+  /** Returns the public keys, in PEM, whose signatures count at the gateway. */
+  async keys(): Promise<string[]> {
+    const keys = (await (await this.found("v1/keys")).json()) as { pem: string }[];
+    return keys.map(({ pem }) => pem);
+  }
+
+  /** Fetches a small file as it is now; null if there is none. */
+  async maybe(path: string): Promise<Uint8Array<ArrayBuffer> | null> {
+    const response = await this.fetch(path, { cache: "no-store" });
+    if (response.status === 404) return null;
+    if (!response.ok) {
+      throw new TriviumError("tier_failed", `the edge answered ${response.status} to ${path}`);
+    }
+    return new Uint8Array(await response.arrayBuffer());
+  }
+
   /** Fetches one file and tells of each chunk's size as it comes. */
   async file(path: string, came: (size: number) => void): Promise<Uint8Array<ArrayBuffer>> {
     const { body } = await this.found(path);

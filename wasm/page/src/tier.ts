@@ -4,8 +4,9 @@ import type { PyodideAPI } from "pyodide";
 import { Bridge, type Models } from "./bridge";
 import { type Checked, SOURCE, files, manifest, needed } from "./bundles";
 import { TriviumError, text } from "./faults";
-import type { Gateway } from "./gateway";
+import type { Bundle, Gateway } from "./gateway";
 import { type Page, boot, start } from "./python";
+import type { Key, Trust } from "./signing";
 import type { Spans } from "./spans";
 import type { Listed, Readiness, Road, State, Usage } from "./wire";
 
@@ -26,17 +27,21 @@ export class PageTier {
   /** Settles when Python runs, or rejects with why it can't. */
   readonly started: Promise<Page>;
   private readonly gateway: Gateway;
+  private readonly trust: Trust;
   private readonly spans: Spans;
   private readonly tell: (state: State) => void;
   private readonly bridge: Promise<Bridge>;
   private readonly held = new Map<string, Held>();
+  /** Why a bundle that is listed is not held. */
+  private readonly refused = new Map<string, unknown>();
   private readonly bytes = { come: 0, expected: 0 };
   private readonly state: State;
   private syncing: Promise<void> | null = null;
   private synced = 0;
 
-  constructor(gateway: Gateway, spans: Spans, tell: (state: State) => void) {
+  constructor(gateway: Gateway, trust: Trust, spans: Spans, tell: (state: State) => void) {
     this.gateway = gateway;
+    this.trust = trust;
     this.spans = spans;
     this.tell = tell;
     this.state = {
@@ -57,6 +62,7 @@ export class PageTier {
   async ready(name: string): Promise<void> {
     try {
       await Promise.all([this.started, this.held.has(name) ? null : this.sync()]);
+      if (!this.held.has(name) && this.refused.has(name)) throw this.refused.get(name);
     } catch (error) {
       throw error instanceof TriviumError && error.code !== "tier_unreachable"
         ? error
@@ -113,9 +119,12 @@ export class PageTier {
     const changed = bundles.filter(
       ({ name, digest }) => this.held.get(name)?.checked.bundle.digest !== digest,
     );
+    if (!changed.length) return;
+    const keys = await this.trust.keys();
     const loads = changed.map(async (bundle) => {
       const before = this.held.get(bundle.name);
-      const checked = await manifest(this.gateway, bundle);
+      const checked = await this.checked(bundle, keys);
+      if (!checked) return;
       const held: Held = {
         checked,
         readiness: { state: "loading", why: "" },
@@ -128,8 +137,22 @@ export class PageTier {
       // The version before answers until this one is ready; then asks go to this one.
       if (before) await held.ready;
     });
-    for (const each of await Promise.allSettled(loads)) {
-      if (each.status === "rejected") throw each.reason;
+    await Promise.allSettled(loads);
+  }
+
+  /** One bundle that is refused is no reason to go without the others. */
+  private async checked(bundle: Bundle, keys: Key[]): Promise<Checked | null> {
+    try {
+      const checked = await manifest(this.gateway, bundle, this.trust, keys);
+      this.refused.delete(bundle.name);
+      return checked;
+    } catch (error) {
+      this.refused.set(bundle.name, error);
+      if (!this.held.has(bundle.name)) {
+        this.state.functions[bundle.name] = { state: "failed", why: text(error) };
+        this.say();
+      }
+      return null;
     }
   }
 

@@ -2,6 +2,8 @@
 //
 // Names are those of the kernel's contract, as they stand in JSON.
 
+import type { Trusted } from "./signing";
+
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
 export type Tier = "page" | "edge" | "cloud";
@@ -167,6 +169,13 @@ export interface Usage {
   run: number;
   tokens: number;
   decode: number;
+}
+
+/** The first message to the worker: where the gateway is, and whose bundles it may run. */
+export interface Connect {
+  kind: "connect";
+  base: string;
+  trusted: Trusted;
 }
 
 export type ToWorker =

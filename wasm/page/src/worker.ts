@@ -3,9 +3,18 @@
 import "./heap";
 import { TriviumError, text } from "./faults";
 import { Gateway } from "./gateway";
+import { Trust } from "./signing";
 import { Spans } from "./spans";
 import { PageTier } from "./tier";
-import { type Ask, type Bytes, type Fault, type FromWorker, type ToWorker, stays } from "./wire";
+import {
+  type Ask,
+  type Bytes,
+  type Connect,
+  type Fault,
+  type FromWorker,
+  type ToWorker,
+  stays,
+} from "./wire";
 
 interface Scope {
   postMessage(message: FromWorker): void;
@@ -18,10 +27,13 @@ const scope = self as unknown as Scope;
 const running = new Map<number, AbortController>();
 const answered = { answers: 0, total: 0 };
 
-function connect(base: string): (message: ToWorker) => void {
+function connect({ base, trusted }: Connect): (message: ToWorker) => void {
   const gateway = new Gateway(new URL(base));
   const spans = new Spans(gateway);
-  const tier = new PageTier(gateway, spans, (state) => scope.postMessage({ kind: "state", state }));
+  const trust = new Trust(gateway, trusted);
+  const tier = new PageTier(gateway, trust, spans, (state) =>
+    scope.postMessage({ kind: "state", state }),
+  );
 
   async function answer({ id, ask, blobs, stream }: Asking, signal: AbortSignal): Promise<void> {
     const begun = performance.now();
@@ -111,8 +123,8 @@ function within(work: Promise<void>, ms: number | undefined, signal: AbortSignal
   });
 }
 
-scope.onmessage = (first: MessageEvent<ToWorker | { kind: "connect"; base: string }>) => {
+scope.onmessage = (first: MessageEvent<ToWorker | Connect>) => {
   if (first.data.kind !== "connect") return;
-  const take = connect(first.data.base);
+  const take = connect(first.data);
   scope.onmessage = ({ data }) => take(data);
 };
