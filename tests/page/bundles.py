@@ -72,6 +72,20 @@ async def tokens(text: Text, models: Models) -> list[list[int]]:
     return lines
 '''
 
+LOOPS = '''
+from array import array
+from trivium import Tensor, Text, function
+from trivium.loops import compiled
+
+@function("text.loops")
+async def loops(text: Text) -> dict[str, object]:
+    """Say what a line's numbers come to, and in which language."""
+    values = array("f", map(float, text.split()))
+    x = Tensor(dtype="float32", shape=(len(values), 1), data=memoryview(values))
+    rows = {"top": x.topk(2), "mean": x.mean().tolist(), "soft": x.softmax().tolist()}
+    return {"compiled": compiled is not None, **rows}
+'''
+
 
 class Bundle(NamedTuple):
     """A bundle's name and files."""
@@ -143,6 +157,11 @@ def shout(version: str = "1", source: str = SHOUT) -> Bundle:
     """Return a function without models."""
     marks = Option(name="marks", schema={"type": "integer"}, default=1)
     return bundle(source, text("shout", "Say it louder.", marks), version=version)
+
+
+def loops() -> Bundle:
+    """Return a function that computes with a tensor."""
+    return bundle(LOOPS, text("loops", "Say what a line's numbers come to."))
 
 
 def count() -> Bundle:

@@ -58,7 +58,10 @@ class Bare(Timing):
 
 @dataclass
 class Gateway:
-    """Serves the built page and `bundles`; `seen` has each request's method and path."""
+    """Serves the built page and `bundles`; `seen` has each request's method and path.
+
+    A file of the page is what `replaced` has under its name; None is no such file.
+    """
 
     bundles: dict[str, Mapping[str, bytes]]
     seen: list[tuple[str, str]] = field(default_factory=list)
@@ -68,6 +71,7 @@ class Gateway:
     tampered: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
     key: signing.PrivateKey = field(default_factory=signing.PrivateKey.make)
     trusted: list[signing.PublicKey] = field(default_factory=list)
+    replaced: dict[str, bytes | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.engine = Engine(Tier.EDGE, Bare(), development=True)
@@ -159,11 +163,11 @@ class Gateway:
             keys = [{"id": key.id, "pem": key.pem.decode()} for key in self.trusted]
             return 200, JSON, json.dumps(keys).encode()
         found = DIST / (path.lstrip("/") or "index.html")
-        if not found.is_file():
+        if not found.is_file() or self.replaced.get(found.name, b"") is None:
             return 404, "text/plain", b"no such file"
         media = {".wasm": "application/wasm", ".mjs": "text/javascript"}.get(found.suffix)
         media = media or mimetypes.guess_type(found.name)[0] or "application/octet-stream"
-        return 200, media, found.read_bytes()
+        return 200, media, self.replaced.get(found.name) or found.read_bytes()
 
     def post(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
         if path == "/v1/token":

@@ -35,6 +35,6 @@ def test_kernel_in_pyodide() -> None:
 
 
 def test_modules_in_pyodide() -> None:
-    """Importing the kernel adds itself, msgspec and array: every visit pays for each module."""
+    """Importing the kernel adds few modules: every visit pays for each."""
     done = inside("-q", "tests/page/pyodide")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

@@ -3,7 +3,6 @@
  * The twin of wasm/trivium/loops.py, for buffers of float32: the same arithmetic in double, in
  * the same order, hence the same bits. Sizes are checked here: callers may pass anything. */
 
-#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <math.h>
 #include <string.h>
@@ -179,12 +178,13 @@ static PyObject *averaged(const Floats *floats, const char *mask, Py_ssize_t row
 }
 
 static PyObject *mean(PyObject *module, PyObject *args) {
-    PyObject *values;
-    const char *mask;
+    PyObject *values, *kept;
+    char *mask;
     Py_ssize_t rows;
     Floats floats;
     (void)module;
-    if (!PyArg_ParseTuple(args, "Oy#:mean", &values, &mask, &rows)) return NULL;
+    if (!PyArg_ParseTuple(args, "OS:mean", &values, &kept)) return NULL;
+    if (PyBytes_AsStringAndSize(kept, &mask, &rows) < 0) return NULL;
     if (open_floats(values, &floats) < 0) return NULL;
     PyObject *made = averaged(&floats, mask, rows);
     PyBuffer_Release(&floats.view);
@@ -200,8 +200,9 @@ static PyMethodDef functions[] = {
 
 static PyModuleDef_Slot slots[] = {{0, NULL}};
 
+/* Without PyModuleDef_HEAD_INIT, whose first refcount is another in each Python's headers:
+ * PyModuleDef_Init sets it, and the same bytes come out with all of them. */
 static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
     .m_name = "trivium_loops",
     .m_methods = functions,
     .m_slots = slots,

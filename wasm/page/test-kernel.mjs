@@ -2,8 +2,8 @@
 //
 //   node wasm/page/test-kernel.mjs [PYTEST ARGUMENTS]
 //
-// pytest's wheels come from $TRIVIUM_PAGE_WHEELS (.trivium/page-dev), msgspec's from
-// public/runtime; scripts/install --dev puts them there. Prints what pytest prints and exits alike.
+// pytest's wheels come from $TRIVIUM_PAGE_WHEELS (.trivium/page-dev), msgspec's from .trivium/page;
+// scripts/install --dev puts them there. Prints what pytest prints and exits alike.
 
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,8 @@ const HERE = import.meta.dirname;
 const ROOT = join(HERE, "../..");
 const folders = [
   process.env.TRIVIUM_PAGE_WHEELS ?? join(ROOT, ".trivium/page-dev"),
-  join(HERE, "public/runtime"),
+  join(ROOT, ".trivium/page"),
+  join(ROOT, "wasm/loops"),
 ];
 const wheels = folders
   .filter(existsSync)

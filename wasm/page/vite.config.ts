@@ -1,11 +1,22 @@
-// How is the page built, and where do Pyodide, ONNX Runtime and msgspec come from?
+// How is the page built, and where do Pyodide, its packages and ONNX Runtime come from?
 
-import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, join } from "node:path";
 import { defineConfig, type Plugin } from "vite";
 
 const ROOT = import.meta.dirname;
 const PUBLIC = join(ROOT, "public", "runtime");
+const LOCK = join(ROOT, "pyodide-lock.json");
+const WHEELS = [join(ROOT, "../../.trivium/page"), join(ROOT, "../loops")];
 const FUNCTIONS = join(ROOT, "../../models/functions");
 
 const COPIES = {
@@ -14,7 +25,6 @@ const COPIES = {
     "pyodide.asm.mjs",
     "pyodide.asm.wasm",
     "python_stdlib.zip",
-    "pyodide-lock.json",
   ],
   "onnxruntime-web/dist": [
     "ort.wasm.min.mjs",
@@ -28,6 +38,7 @@ function runtime(): Plugin {
   return {
     name: "trivium-runtime",
     buildStart() {
+      rmSync(PUBLIC, { recursive: true, force: true });
       for (const [from, files] of Object.entries(COPIES)) {
         const to = join(PUBLIC, from.split("/")[0] ?? from);
         mkdirSync(to, { recursive: true });
@@ -35,14 +46,29 @@ function runtime(): Plugin {
           copyFileSync(join(ROOT, "node_modules", from, file), join(to, file));
         }
       }
-      const wheel = readdirSync(PUBLIC).find((file) => /^msgspec-.*wasm32\.whl$/.test(file));
-      if (wheel !== undefined) copyFileSync(join(PUBLIC, wheel), join(PUBLIC, "msgspec.whl"));
-      if (!existsSync(join(PUBLIC, "msgspec.whl"))) {
-        this.error(`put msgspec's wheel for Pyodide into ${PUBLIC}; scripts/install does it`);
-      }
+      packages();
       samples();
     },
   };
+}
+
+/** Puts Pyodide's packages beside it, each as the lock file says. */
+function packages(): void {
+  const to = join(PUBLIC, "pyodide");
+  const lock = JSON.parse(readFileSync(LOCK, "utf8")) as {
+    packages: Record<string, { file_name: string; sha256: string }>;
+  };
+  for (const { file_name: file, sha256 } of Object.values(lock.packages)) {
+    const path = WHEELS.map((folder) => join(folder, file)).find(existsSync);
+    if (path === undefined) {
+      throw new Error(`${file} is nowhere: run scripts/install, or scripts/build-page to lock anew`);
+    }
+    const data = readFileSync(path);
+    const found = createHash("sha256").update(data).digest("hex");
+    if (found !== sha256) throw new Error(`${path} has SHA-256 ${found}, and the lock ${sha256}`);
+    writeFileSync(join(to, file), data);
+  }
+  copyFileSync(LOCK, join(to, basename(LOCK)));
 }
 
 /** Offers the photos that lie beside the built-in functions as samples. */

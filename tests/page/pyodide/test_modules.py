@@ -10,10 +10,13 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform != "emscripten", reason="runs inside Pyodide")
 
 
-def test_kernel_brings_array_alone() -> None:
-    """Beside itself and msgspec, the kernel adds array: every module is paid at every visit."""
+def test_kernel_brings_array_and_the_loops() -> None:
+    """Beside itself and msgspec, the kernel adds two: every module is paid at every visit."""
     added = set(os.environ["MODULES_OF_TRIVIUM"].split())
-    assert {name for name in added if name.partition(".")[0] != "trivium"} <= {"array"}
+    assert {name for name in added if name.partition(".")[0] != "trivium"} <= {
+        "array",
+        "trivium_loops",
+    }
 
 
 def test_msgspec_brings_few() -> None:

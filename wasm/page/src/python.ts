@@ -36,24 +36,30 @@ interface Browser {
   ): Page;
 }
 
-/** Starts Pyodide and unpacks msgspec and the kernel into it. */
+/** What `pyodide-lock.json` beside Pyodide has; each is checked by its SHA-256. */
+const PACKAGES = [
+  "msgspec",
+  "trivium-loops", // the kernel does without if it doesn't load
+];
+
+/** Starts Pyodide with its packages, and unpacks the kernel into it. */
 export async function start(base: URL): Promise<PyodideAPI> {
+  const [pyodide, wheel] = await Promise.all([load(base), kernel(base)]);
+  pyodide.unpackArchive(wheel, "wheel");
+  return pyodide;
+}
+
+async function load(base: URL): Promise<PyodideAPI> {
   const indexURL = new URL("runtime/pyodide/", base).href;
   const module = `${indexURL}pyodide.mjs`;
-  const wheel = async (name: string): Promise<ArrayBuffer> => {
-    const response = await fetch(new URL(`runtime/${name}`, base));
-    if (!response.ok) throw new Error(`the edge answered ${response.status} to runtime/${name}`);
-    return response.arrayBuffer();
-  };
-  const [{ loadPyodide }, msgspec, kernel] = await Promise.all([
-    import(/* @vite-ignore */ module) as Promise<typeof import("pyodide")>,
-    wheel("msgspec.whl"),
-    wheel("kernel.whl"),
-  ]);
-  const pyodide = await loadPyodide({ indexURL });
-  pyodide.unpackArchive(msgspec, "wheel");
-  pyodide.unpackArchive(kernel, "wheel");
-  return pyodide;
+  const { loadPyodide } = (await import(/* @vite-ignore */ module)) as typeof import("pyodide");
+  return loadPyodide({ indexURL, packages: PACKAGES });
+}
+
+async function kernel(base: URL): Promise<ArrayBuffer> {
+  const response = await fetch(new URL("runtime/kernel.whl", base));
+  if (!response.ok) throw new Error(`the edge answered ${response.status} to runtime/kernel.whl`);
+  return response.arrayBuffer();
 }
 
 /** Makes the page's engine. */
