@@ -11,7 +11,7 @@ import msgspec
 
 from bench.record import Record, targets
 
-NAMES = ("router", "servers", "page")
+NAMES = ("router", "servers", "page", "loops")
 
 
 def main() -> int:

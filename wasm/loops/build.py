@@ -52,8 +52,11 @@ def main() -> int:
         if options.kernel:
             shutil.copy(build.kernel(), options.kernel)
             return 0
+        downloaded = list(WHEELS.glob("*.whl"))
+        if len(downloaded) != 1:
+            sys.exit(f"{WHEELS} has {len(downloaded)} wheels, not msgspec's alone: scripts/install")
         loops = build.loops()
-        lock = build.lock(loops, *sorted(WHEELS.glob("*.whl")))
+        lock = build.lock(loops, *downloaded)
         differ = 0
         for name, data in ((LOOPS / loops.name, loops.read_bytes()), (LOCK, lock)):
             same = name.is_file() and name.read_bytes() == data

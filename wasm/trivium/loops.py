@@ -29,11 +29,11 @@ class Python:
     """The definition, for every dtype."""
 
     def topk(self, values: memoryview[Any], k: int) -> list[tuple[int, float]]:
-        numbers = [i for i, value in enumerate(values) if value == value]
-        best = heapq.nlargest(k, numbers, values.__getitem__)
-        if len(best) < k:
-            best += [i for i, value in enumerate(values) if value != value][: k - len(best)]
-        return [(i, float(values[i])) for i in best]
+        numbers = values.tolist()
+        gone = [i for i, value in enumerate(numbers) if value != value]
+        order = range(len(numbers)) if not gone else sorted(set(range(len(numbers))) - set(gone))
+        best = heapq.nlargest(k, order, numbers.__getitem__)
+        return [(i, float(numbers[i])) for i in [*best, *gone[: max(0, k - len(best))]]]
 
     def softmax(self, values: memoryview[Any], width: int) -> bytes:
         if width < 1 or len(values) % width:
