@@ -237,14 +237,16 @@ def _row(
 def _judged(rows: Sequence[Row], workshop: Workshop) -> list[Row]:
     """Say of each row whether its variant may be shipped."""
     gate = workshop.recipe.gate
-    small = {road.tier for road in workshop.recipe.variants if road.prefer == "size"}
+    roads = workshop.recipe.variants
+    full = max(roads, key=lambda road: road.tier.distance)
+    free = {road.tier for road in roads if road.prefer == "size" or road.models == full.models}
     judged = []
     for row in rows:
         verdict = row.gate
         prior = next((r for r in rows if r.tier == row.tier and r.target == PRIOR[row.tier]), row)
         if gate is not None and row.relative_quality < gate.floor:
             verdict = "below_gate"
-        elif row.precision.startswith("int") and prior.latency_ratio <= 1 and row.tier not in small:
+        elif row.precision.startswith("int") and prior.latency_ratio <= 1 and row.tier not in free:
             verdict = "not_faster"
         judged.append(msgspec.structs.replace(row, gate=verdict))
     return judged

@@ -294,11 +294,15 @@ def test_a_taken_port_is_said() -> None:
 
 
 @pytest.mark.browser
-def test_check_asks_every_function_on_every_tier(mine: Path, chromium: Any) -> None:
-    """The README's walk: a function of one's own, checked in page, edge and cloud."""
+def test_check_asks_every_function_on_every_tier(mine: Path, tmp_path: Path, chromium: Any) -> None:
+    """The README's walk: functions of one's own, checked in page, edge and cloud."""
+    model = ROOT / "models/zoo/image.classify/model.int8.onnx"
+    new = ["new", "see", "--modality", "image", "--model", str(model), "--into", str(tmp_path)]
+    trivium = [sys.executable, "-m", "trivium.hosts.server.command"]
+    subprocess.run([*trivium, *new], check=True)
     command = [sys.executable, "-m", "trivium.hosts.server.command", "serve", "--check", "--json"]
     done = subprocess.run(
-        [*command, "--functions", str(mine)],
+        [*command, "--functions", str(mine), "--functions", str(tmp_path / "see")],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -308,7 +312,7 @@ def test_check_asks_every_function_on_every_tier(mine: Path, chromium: Any) -> N
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert all(set(row) == {"function", "tier", "model", "output", "ms", "ok"} for row in rows)
     assert all(row["ok"] for row in rows)
-    for name in ("text.embed", "image.classify", "text.shout"):
+    for name in ("text.embed", "image.classify", "text.shout", "image.see"):
         assert {row["tier"] for row in rows if row["function"] == name} == {"page", "edge", "cloud"}
 
 
@@ -320,7 +324,7 @@ def test_the_page_outlives_cloud_and_edge(mine: Path, chromium: Any) -> None:
     serve = Serve("--functions", str(mine), **environ)
     try:
         tab = Tab(chromium, serve)
-        for name in ("text.embed", "image.classify", "text.shout"):
+        for name in ("text.embed", "image.classify", "text.shout", "image.see"):
             tab.ready(name)
         photo = {"image": {"data": list(PHOTO.read_bytes()), "type": "image/jpeg"}}
         for tier in ("page", "edge", "cloud"):
