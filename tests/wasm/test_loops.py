@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trivium.contract import CODES, Tensor
+from trivium.contract import CODES, Resident, Tensor
 from trivium.errors import BadInput
 from trivium.loops import Loops, compiled, fastest, python
 
@@ -170,6 +170,9 @@ def test_a_tensor_takes_any_count() -> None:
 def test_softmax_takes_any_shape() -> None:
     """Without elements there is nothing to do, and one number is sure."""
     assert Tensor(dtype="float32", shape=(2, 0), data=b"").softmax().tolist() == [[], []]
+    assert Tensor(dtype="float32", shape=(0, 2**80), data=b"").softmax().data == b""
+    with pytest.raises(BadInput, match="2 numbers do not fill the shape"):
+        Tensor(dtype="float32", shape=(2**80,), data=bytes(8)).softmax()
     one = Tensor(dtype="float32", shape=(), data=array("f", [3]).tobytes())
     assert one.softmax().tolist() == 1
 
@@ -183,18 +186,28 @@ def test_a_texts_vectors_are_averaged() -> None:
         pooled = vectors.mean(mask)
         assert (pooled.dtype, pooled.shape, pooled.tolist()) == ("float32", (2,), [2, 3])
         assert vectors.mean().tolist() == [18, 22]
+        assert vectors.mean(Resident("int64", (1, 3), None)).tolist() == [18, 22]
+        with pytest.raises(BadInput, match="a mask of 2 does not fit 3 vectors"):
+            vectors.mean(Resident("int64", (1, 2), None))
 
 
 @pytest.mark.parametrize(
     ("shape", "kept"),
     [
         ((6,), 6), ((), 1), ((2, 3, 1), 2), ((1, 1, 3, 2), 3),
-        ((3, 2), 2), ((3, 2), 4), ((0, 2), 0), ((3, 3), 3), ((2**40, 2**40), 3),
+        ((3, 2), 2), ((3, 2), 4), ((0, 2), 0), ((3, 3), 3), ((2**40, 2**40), 3), ((-3, -2), 3),
     ],
 )  # fmt: skip
 def test_vectors_and_mask_must_fit(shape: tuple[int, ...], kept: int) -> None:
     """Both may come from anywhere."""
     vectors = Tensor(dtype="float32", shape=shape, data=bytes(24))
     mask = Tensor(dtype="uint8", shape=(kept,), data=b"\1" * kept)
-    with pytest.raises(BadInput, match="is neither|does not fit"):
+    with pytest.raises(BadInput, match="is not of vectors|does not fit"):
         vectors.mean(mask)
+
+
+def test_a_shape_claims_no_memory() -> None:
+    """Without a mask nothing is as long as the shape says before its numbers are counted."""
+    for shape in ((2**60, 0), (0, 2**60), (2**30, 2**30)):
+        with pytest.raises(BadInput, match="is not of vectors"):
+            Tensor(dtype="float32", shape=shape, data=b"").mean()

@@ -132,20 +132,28 @@ class Tensor(Noun, frozen=True, kw_only=True):
     def softmax(self) -> Tensor:
         """Return exp(x) / sum(exp(x)) along the last axis, as float32."""
         values, width = self.values, (1, *self.shape)[-1]
-        data = fastest(values).softmax(values, max(1, width))
+        if math.prod(self.shape) != len(values):
+            raise BadInput(f"{len(values)} numbers do not fill the shape {self.shape}")
+        data = fastest(values).softmax(values, max(1, min(width, len(values))))
         return Tensor(dtype="float32", shape=self.shape, data=data)
 
-    def mean(self, mask: Tensor | None = None) -> Tensor:
+    def mean(self, mask: Tensor | Resident | None = None) -> Tensor:
         """Return the mean of a text's vectors, [t, d] or [1, t, d], as float32 of shape [d].
 
-        Vectors where `mask` is 0 do not count. One text is not padded and needs no mask.
+        Vectors where `mask` is 0 do not count. A resident mask is a tokenizer's, all ones: one
+        text is not padded.
         """
-        if not (len(self.shape) == 2 or (len(self.shape) == 3 and self.shape[0] == 1)):
-            raise BadInput(f"shape {self.shape} is neither [t, d] nor [1, t, d]")
-        values, (rows, width) = self.values, self.shape[-2:]
-        kept = b"\1" * rows if mask is None else bytes(map(bool, mask.values))
-        if not rows or len(kept) != rows or len(values) != rows * width:
-            raise BadInput(f"a mask of {len(kept)} does not fit vectors of shape {self.shape}")
+        values = self.values
+        shape = self.shape[1:] if len(self.shape) == 3 and self.shape[0] == 1 else self.shape
+        if len(shape) != 2 or min(shape) < 1 or math.prod(shape) != len(values):
+            raise BadInput(f"shape {self.shape} is not of vectors, [t, d] or [1, t, d]")
+        rows, width = shape
+        if isinstance(mask, Tensor):
+            kept = bytes(map(bool, mask.values))
+        else:
+            kept = b"\1" * (rows if mask is None else math.prod(mask.shape))
+        if len(kept) != rows:
+            raise BadInput(f"a mask of {len(kept)} does not fit {rows} vectors")
         data = fastest(values).mean(values, kept)
         return Tensor(dtype="float32", shape=(width,), data=data)
 
