@@ -578,7 +578,7 @@ def test_their_client_believes_ours(client: str, tmp_path: Path) -> None:
     flip(home / "function.py")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "Hash mismatch for 'function.py'" in done.stderr
+    assert "Hash mismatch for" in done.stderr
 
 
 def test_we_believe_their_client(client: str, tmp_path: Path) -> None:
