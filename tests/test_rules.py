@@ -123,6 +123,22 @@ def test_versions_agree() -> None:
     assert importlib.import_module("importlib.metadata").version("trivium") == trivium.__version__
 
 
+def test_nothing_is_unpickled() -> None:
+    """Data from elsewhere must not run: no pickle, and of torch's files the weights alone."""
+    for path in (path for room in ROOMS.values() for path in room.rglob("*.py")):
+        modules = {module.partition(".")[0] for _, module in imports(path)}
+        assert not modules & {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal"}, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            call = ast.unparse(node.func)
+            told = {each.arg: ast.unparse(each.value) for each in node.keywords}
+            if call == "torch.load":
+                assert told.get("weights_only") == "True", f"{path}:{node.lineno}"
+            if call in ("np.load", "numpy.load"):
+                assert told.get("allow_pickle", "False") == "False", f"{path}:{node.lineno}"
+
+
 def test_no_file_is_too_large_for_git() -> None:
     """All tracked files together stay within 48 MiB."""
     try:

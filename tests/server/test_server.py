@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def test_a_refused_bundle_keeps_no_asks_alive(tmp_path: Path) -> None:
     (home / "function.py").write_text("changed")
     server = Server(Tier.EDGE, [tmp_path], toys.trust())
 
-    def everybody(_: web.AnyRequest) -> None:
+    def everybody(_: Mapping[str, str]) -> None:
         """Let everybody in."""
 
     app = Litestar(
