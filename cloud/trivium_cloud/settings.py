@@ -36,7 +36,9 @@ class Settings:
                 filter(None, (key.strip() for key in environ.get(f"{PREFIX}KEYS", "").split(",")))
             ),
             trust=tuple(
-                Path(each) for each in environ.get(f"{PREFIX}TRUST", ".trivium/keys").split(":")
+                Path(each)
+                for each in environ.get(f"{PREFIX}TRUST", ".trivium/keys").split(":")
+                if each
             ),
             unsigned=environ.get(f"{PREFIX}UNSIGNED", "") == "1",
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",

@@ -51,7 +51,9 @@ class Settings:
             keys=words("KEYS"),
             origins=words("ORIGINS"),
             trust=tuple(
-                Path(each) for each in environ.get(f"{PREFIX}TRUST", ".trivium/keys").split(":")
+                Path(each)
+                for each in environ.get(f"{PREFIX}TRUST", ".trivium/keys").split(":")
+                if each
             ),
             unsigned=environ.get(f"{PREFIX}UNSIGNED", "") == "1",
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",

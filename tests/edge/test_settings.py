@@ -44,5 +44,6 @@ def test_without_settings_nobody_may_ask() -> None:
     assert (found.keys, found.origins, found.cloud_url, found.development) == ((), (), "", False)
     assert found.bundles == (Path("models/zoo"),)
     assert (found.trust, found.unsigned) == ((Path(".trivium/keys"),), False)
+    assert Settings.from_env({"TRIVIUM_EDGE_TRUST": ""}).trust == ()
     assert len(found.secret) >= 32
     assert found.secret != other.secret

@@ -98,7 +98,11 @@ class Bundle:
         """Read every file; raise BundleError for the first that differs or is not listed."""
         for name in self.manifest.files:
             self.read(name)
-        for path in sorted(self.folder.iterdir()):
+        try:
+            there = sorted(self.folder.iterdir())
+        except OSError as error:  # it is just being replaced
+            raise BundleError(f"{self.name} can't be read: {error.strerror}") from error
+        for path in there:
             # A file on its way has such a name until it is whole.
             if path.name in OWN or path.suffix == ".partial":
                 continue
