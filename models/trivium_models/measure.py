@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import mimetypes
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -39,6 +41,20 @@ READ = {"image": tuple(IMAGES)}
 RESAMPLES = 2000
 KEPT = 16
 """How many rows' inputs of each model are kept, to time the model on."""
+
+
+@contextlib.contextmanager
+def bar(what: str) -> Iterator[Progress]:
+    """Show progress on a terminal, and nothing elsewhere."""
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit="row", disable=None, leave=False, file=sys.stderr) as shown:
+
+        def progress(done: int, total: int) -> None:
+            shown.total = total
+            shown.update(done - shown.n)
+
+        yield progress
 
 
 class Quality(NamedTuple):

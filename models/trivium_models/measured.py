@@ -129,8 +129,9 @@ def take(
         for each in (full, road):
             if _name(each) not in answers:
                 workshop.say(f"{workshop.schema.name}: {each.model} on {len(rows)} rows")
-                ran = workshop.subject().run(each, workshop.graphs(each, bundle), rows)
-                answers[_name(each)] = ran
+                graphs = workshop.graphs(each, bundle)
+                with measure.bar(each.model) as progress:
+                    answers[_name(each)] = workshop.subject().run(each, graphs, rows, progress)
         score = _score(workshop, full, road, rows, answers)
         for place in TARGETS[road.tier]:
             if place not in there:

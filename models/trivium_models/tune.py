@@ -93,7 +93,8 @@ def trials(workshop: Workshop, name: str, made: Made, place: str) -> Iterator[Tr
                 model = quantise(parent, form, exclude, lambda: workshop.calibration(name, made))
                 path.write_bytes(model.SerializeToString(deterministic=True))
                 graphs = {**others, name: path}
-                answers = subject.run(road, graphs, rows)
+                with measure.bar(form) as progress:
+                    answers = subject.run(road, graphs, rows, progress)
                 chains = [[graphs[g] for g in chain] for chain in road.models.values()]
                 timing = target.time_on(place, chains[0], feeds)
             except BundleError as error:

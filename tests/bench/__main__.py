@@ -11,7 +11,7 @@ import msgspec
 
 from bench.record import Record, targets
 
-NAMES = ("router", "servers", "page", "loops")
+NAMES = ("router", "servers", "page", "loops", "kit", "gpu")
 
 
 def main() -> int:

@@ -1,0 +1,150 @@
+"""Are coarse forms near what they came from, and are folded graphs what Python would compute?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from trivium.errors import BundleError
+from trivium_models.fold import Prepare, fold, prepare
+from trivium_models.quantise import Form, quantise
+from trivium_models.tune import outliers
+
+generator = np.random.default_rng(5)
+
+
+def run(model: onnx.ModelProto, feed: dict[str, Any]) -> Any:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feed)[0]
+
+
+def save(path: Path, nodes: list[Any], inputs: list[Any], rank: int, **weights: Any) -> Path:
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [None] * rank)
+    graph = helper.make_graph(
+        nodes, "g", inputs, [output], [numpy_helper.from_array(w, n) for n, w in weights.items()]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    """Write a small encoder: a table, two products, one of them after an outlier; [b, t, 64]."""
+    table = generator.normal(0, 1, (50, 64)).astype(np.float32)
+    peaked = table * np.where(np.arange(64) == 3, 8, 1).astype(np.float32)
+    first, second = (generator.normal(0, 0.1, (64, 64)).astype(np.float32) for _ in "ab")
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["words"], name="words"),
+        helper.make_node("MatMul", ["words", "first"], ["hidden"], name="first_product"),
+        helper.make_node("Tanh", ["hidden"], ["calm"], name="calm"),
+        helper.make_node("MatMul", ["calm", "second"], ["out"], name="second_product"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(n, TensorProto.INT64, ["b", "t"])
+        for n in ("input_ids", "attention_mask")
+    ]
+    return save(tmp_path / "t.onnx", nodes, inputs, 3, table=peaked, first=first, second=second)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """Write a small convolution of [1, 3, 8, 8]."""
+    kernel = generator.normal(0, 0.2, (16, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "kernel"], ["maps"], name="conv"),
+        helper.make_node("GlobalAveragePool", ["maps"], ["mean"], name="pool"),
+        helper.make_node("Flatten", ["mean"], ["out"], name="flat"),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
+    return save(tmp_path / "p.onnx", nodes, [image], 2, kernel=kernel)
+
+
+FEED = {"input_ids": np.arange(12).reshape(1, 12), "attention_mask": np.ones((1, 12), np.int64)}
+
+
+@pytest.mark.parametrize(
+    ("form", "near", "smaller"),
+    [("weights", 0.03, 3.3), ("dynamic", 0.1, 3.3), ("int4", 0.3, 4.0), ("float16", 0.01, 1.9)],
+)
+def test_a_form_is_near_and_small(tokens: Path, form: Form, near: float, smaller: float) -> None:
+    full, small = onnx.load(tokens), quantise(tokens, form)
+    wanted, found = run(full, FEED), run(small, FEED)
+    assert np.linalg.norm(wanted - found) / np.linalg.norm(wanted) < near
+    assert len(full.SerializeToString()) / len(small.SerializeToString()) > smaller
+    assert quantise(tokens, form) == small
+
+
+def test_static_is_calibrated(picture: Path) -> None:
+    feeds = [{"image": generator.normal(0, 1, (1, 3, 8, 8)).astype("f")} for _ in range(8)]
+    small = quantise(picture, "static", (), lambda: feeds)
+    assert "QLinearConv" in {node.op_type for node in small.graph.node}
+    wanted = run(onnx.load(picture), feeds[0])
+    assert np.abs(run(small, feeds[0]) - wanted).max() < 0.1
+    with pytest.raises(BundleError, match="needs data"):
+        quantise(picture, "static")
+
+
+def test_excluded_nodes_stay(tokens: Path) -> None:
+    small = quantise(tokens, "dynamic", ["first_product"])
+    kept = {node.name for node in small.graph.node if node.op_type == "MatMul"}
+    assert kept == {"first_product"}
+    with pytest.raises(BundleError, match="no node nothing to exclude; its first are: calm"):
+        quantise(tokens, "dynamic", ["nothing"])
+
+
+def test_nothing_to_quantise_is_said(picture: Path) -> None:
+    for form in ("weights", "int4"):
+        with pytest.raises(BundleError, match="has no matrix product"):
+            quantise(picture, form)  # type: ignore[arg-type]
+
+
+def test_the_node_with_the_worst_outliers_comes_first(tokens: Path) -> None:
+    assert outliers(tokens, [FEED]) == ["first_product", "second_product"]
+
+
+def test_folding_is_what_python_would_compute(tokens: Path) -> None:
+    feed = {"input_ids": FEED["input_ids"], "attention_mask": (np.arange(12) < 7)[None].astype("q")}
+    hidden = run(onnx.load(tokens), feed)
+    mean = hidden[:, :7].mean(1)
+    unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    assert np.allclose(run(fold(tokens, pool="mean"), feed), mean, atol=1e-5)
+    folded = fold(tokens, pool="mean", normalise=True, output="embedding")
+    assert [each.name for each in folded.graph.output] == ["embedding"]
+    assert np.allclose(run(folded, feed), unit, atol=1e-5)
+    powers = np.exp(hidden - hidden.max(-1, keepdims=True))
+    soft = powers / powers.sum(-1, keepdims=True)
+    assert np.allclose(run(fold(tokens, softmax=True), feed), soft, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "nothing to do"),
+        ({"softmax": True, "output": "words"}, "'words' is taken"),
+    ],
+)
+def test_folding_that_can_not_be(tokens: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(BundleError, match=said):
+        fold(tokens, **options)
+
+
+def test_pooling_needs_tokens(picture: Path) -> None:
+    with pytest.raises(BundleError, match="needs an input attention_mask"):
+        fold(picture, pool="mean")
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_a_picture_is_prepared(layout: Any) -> None:
+    step = Prepare(crop=4, short=4, mean=(10.0, 20.0, 30.0), std=(2.0,), layout=layout)
+    pixels = np.broadcast_to(np.array([10, 24, 40], np.uint8), (9, 7, 3))
+    found = run(prepare(step), {"pixels": pixels})
+    wanted = np.broadcast_to(np.array([0, 2, 5], "f"), (1, 4, 4, 3))
+    assert np.array_equal(found, wanted.transpose(0, 3, 1, 2) if layout == "nchw" else wanted)
