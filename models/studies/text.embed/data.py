@@ -70,7 +70,7 @@ def main(folder: Path) -> None:
     kept = [text for text in train if text not in seen and text.strip()]
     (HERE / "train.txt").write_text("\n".join(kept) + "\n", "utf-8")
     (HERE / "test.txt").write_text("\n".join(test) + "\n", "utf-8")
-    print(f"{len(kept):,} rows to train, {len(test):,} to test")  # noqa: T201
+    print(f"{len(kept):,} rows to train, {len(test):,} to test")
 
 
 if __name__ == "__main__":

@@ -69,14 +69,16 @@ class MiniLM(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         mask = attention_mask.float()
         hidden = (1 - mask[:, None, None]) * -10000.0
-        x = self.norm(self.words(input_ids) + self.places.weight[: input_ids.shape[1]])
+        # Looked up, not sliced: what is looked up becomes INT8.
+        places = self.places(torch.arange(input_ids.shape[1]))
+        x = self.norm(self.words(input_ids) + places)
         for layer in self.layers:
             x = layer(x, hidden)
         column = mask[..., None]
         return functional.normalize((x * column).sum(1) / column.sum(1), dim=1)
 
 
-def pruned(read: Read) -> nn.Module:
+def full(read: Read) -> nn.Module:
     """Return the whole model."""
     return filled(read, range(LAYERS))
 

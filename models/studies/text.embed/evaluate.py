@@ -1,0 +1,96 @@
+"""Compare models of sentences with the full one, on the synsets of test.txt.
+
+    python evaluate.py FULL.onnx OTHER.onnx … [wordsim353.tsv]
+
+Rows are shuffled by seed 0; 8,000 train a logistic probe for the 45 semantic classes, 4,000 others
+are scored: the probe's hits, and how often a word finds its gloss among the 4,000 within ten.
+Relative losses are paired: the interval is over rows drawn again, the same for both models.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from tokenizers import Tokenizer
+
+Floats = NDArray[np.float64]
+
+HERE = Path(__file__).parent
+PROBE, SCORED, DRAWS = 8000, 4000, 2000
+TOKENIZER = Tokenizer.from_file(str(HERE / "../../functions/text.embed/tokenizer.json"))
+TOKENIZER.enable_truncation(256)
+
+
+def embed(model: Path, texts: list[str]) -> NDArray[np.float32]:
+    """Return each text's vector; one at a time, as INT8 wants it."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    found = []
+    for text in texts:
+        ids = np.array([TOKENIZER.encode(text).ids])
+        found.append(session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0])
+    return np.concatenate(found)
+
+
+def interval(draw: Floats) -> str:
+    """Return where 95 % of drawn means lie."""
+    return "{:.4f} to {:.4f}".format(*np.quantile(draw, (0.025, 0.975)))
+
+
+def main(models: list[Path], pairs: Path | None) -> None:
+    """Print every model's scores, and its losses relative to the first."""
+    rows = [line.split("\t") for line in (HERE / "test.txt").read_text("utf-8").splitlines()]
+    order = np.random.default_rng(0).permutation(len(rows))
+    rows = [rows[place] for place in order[: PROBE + SCORED]]
+    kinds = np.array([int(row[0]) for row in rows])
+    words, glosses = [row[1] for row in rows[PROBE:]], [row[2] for row in rows]
+    picks = np.random.default_rng(0).integers(0, SCORED, (DRAWS, SCORED))
+    known = []
+    if pairs:
+        lines = [line.split("\t") for line in pairs.read_text("utf-8").splitlines()]
+        known = [line for line in lines if len(line) == 3 and not line[0].startswith("#")]
+    right: dict[str, Floats] = {}
+    for model in models:
+        vectors = embed(model, glosses)
+        probe = LogisticRegression(C=30, max_iter=300).fit(vectors[:PROBE], kinds[:PROBE])
+        near = embed(model, words) @ vectors[PROBE:].T
+        rank = (near > np.diag(near)[:, None]).sum(1)
+        scores = {
+            "class": (probe.predict(vectors[PROBE:]) == kinds[PROBE:]).astype(float),
+            "recall@10": (rank < 10).astype(float),
+        }
+        print(f"\n{model.name}: {model.stat().st_size:,} bytes")
+        if model is models[0]:
+            right = {**scores, "vectors": vectors[PROBE:]}
+        cosine = (vectors[PROBE:] * right["vectors"]).sum(1)
+        print(
+            f"  cosine to the full model: {cosine.mean():.4f} ({interval(cosine[picks].mean(1))})"
+        )
+        for name, score in scores.items():
+            means, full = score[picks].mean(1), right[name][picks].mean(1)
+            loss = 1 - score.mean() / right[name].mean()
+            print(
+                f"  {name}: {score.mean():.4f} ({interval(means)}); "
+                f"relative loss {loss:.4f} ({interval(1 - means / full)})"
+            )
+        if known:
+            ours = embed(model, [a for a, _, _ in known]) * embed(model, [b for _, b, _ in known])
+            ranks = [
+                np.argsort(np.argsort(each))
+                for each in (ours.sum(1), [float(c) for *_, c in known])
+            ]
+            print(f"  WordSim-353, Spearman: {np.corrcoef(*ranks)[0, 1]:.4f}")
+
+
+if __name__ == "__main__":
+    names = [Path(name) for name in sys.argv[1:]]
+    main(
+        [name for name in names if name.suffix == ".onnx"],
+        next(iter(n for n in names if n.suffix == ".tsv"), None),
+    )
