@@ -324,7 +324,7 @@ def test_the_page_outlives_cloud_and_edge(mine: Path, chromium: Any) -> None:
     serve = Serve("--functions", str(mine), **environ)
     try:
         tab = Tab(chromium, serve)
-        for name in ("text.embed", "image.classify", "text.shout", "image.see"):
+        for name in ("text.embed", "image.classify", "text.shout"):
             tab.ready(name)
         photo = {"image": {"data": list(PHOTO.read_bytes()), "type": "image/jpeg"}}
         for tier in ("page", "edge", "cloud"):
