@@ -401,7 +401,7 @@ def from_hub(folder: Path, source: str, task: str, say: Say) -> onnx.ModelProto:
         try:
             with quiet():
                 if not task:
-                    task = TasksManager.infer_task_from_model(trained(place) if local else place)
+                    task = TasksManager.infer_task_from_model(trained(place, local))
                 main_export(
                     place,
                     output=scratch,
@@ -416,8 +416,8 @@ def from_hub(folder: Path, source: str, task: str, say: Say) -> onnx.ModelProto:
             raise
         except OSError as error:
             raise BundleError(
-                f"{source} can't be had: {reason(error)} Give the folder of a saved model, "
-                "relative to the recipe's, if there is no network."
+                f"{source} can't be had: {str(error).strip().splitlines()[0]} Without a network, "
+                "give the folder of a saved model, relative to the recipe's."
             ) from error
         except Exception as error:  # whatever optimum and transformers raise
             raise BundleError(f"{source} can't be exported: {reason(error)}") from error
@@ -434,11 +434,11 @@ def from_hub(folder: Path, source: str, task: str, say: Say) -> onnx.ModelProto:
     return model
 
 
-def trained(place: str) -> type:
+def trained(place: str, local: bool) -> type:
     """Return the class that a saved model was trained as, which tells its task."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(place, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(place, local_files_only=local)
     names = config.architectures or ["no architecture"]
     found = getattr(transformers, names[0], None)
     if not isinstance(found, type):
