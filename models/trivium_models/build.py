@@ -32,6 +32,7 @@ TOOLS = {
     "fold": ("onnx",),
     "prepare": ("onnx",),
     "quantise": ("numpy", "onnx", "onnxruntime"),
+    "take": (),
 }
 """What makes a file: another version of it may make another one."""
 
@@ -152,6 +153,9 @@ class Workshop:
                 write(target, partial.read_bytes(), made.sha256)
             finally:
                 partial.unlink(missing_ok=True)
+            return
+        if made.take:
+            write(target, self.wheels.read(made.take), made.sha256)
             return
         if made.assemble:
             from .assemble import assemble

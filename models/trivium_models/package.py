@@ -116,7 +116,7 @@ def manifest(
             f"{name}=={entry.version}": entry.sha256 for name, entry in recipe.packages.items()
         },
         parents={
-            name: made.parents or tuple(filter(None, (made.assemble, made.export)))
+            name: made.parents or tuple(filter(None, (made.assemble, made.export, made.take)))
             for name, made in recipe.files.items()
         },
         files={

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -135,7 +136,7 @@ def quantise_all(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProto:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "int8.onnx"
         quantize_dynamic(
             model,
@@ -157,7 +158,7 @@ def quantise_static(model: Path, exclude: Sequence[str], feeds: Iterable[Feed]) 
         def get_next(self) -> Feed | None:
             return next(self.left, None)
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "int8.onnx"
         quantization.quantize_static(
             model,
@@ -181,7 +182,6 @@ def quantise_blocks(model: Path, exclude: Sequence[str]) -> onnx.ModelProto:
             f"4 bits need the package {error.name}: pip install 'trivium[models]'."
         ) from error
     small = onnx.load(model)
-    logging.getLogger(matmul_nbits_quantizer.__name__).setLevel(logging.ERROR)
     quantiser = matmul_nbits_quantizer.MatMulNBitsQuantizer(
         small,
         block_size=BLOCK,
@@ -190,7 +190,8 @@ def quantise_blocks(model: Path, exclude: Sequence[str]) -> onnx.ModelProto:
         op_types_to_quantize=("MatMul", "Gather"),
         quant_axes=(("MatMul", 0), ("Gather", 1)),
     )
-    quantiser.process()
+    with quiet():
+        quantiser.process()
     found: onnx.ModelProto = quantiser.model.model
     if not {"MatMulNBits", "GatherBlockQuantized"} & {node.op_type for node in found.graph.node}:
         raise BundleError(f"{model.name} has no matrix product with constant weights.")
@@ -205,6 +206,16 @@ def halve(model: Path, exclude: Sequence[str]) -> onnx.ModelProto:
         onnx.load(model), keep_io_types=True, node_block_list=list(exclude)
     )
     return found
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep onnxruntime's tools from advising us to prepare graphs, node by node."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def anonymous(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -40,8 +40,9 @@ class Package(Entry, frozen=True):
 class Made(Entry, frozen=True):
     """A file that is made when the bundle is built, by exactly one step.
 
-    A step reads a file of the folder (`assemble`, `export`) or another made file (`quantise`,
-    `fold`), or nothing (`prepare`); VERBS says which other keys belong to it. With `sha256` the
+    A step reads a file of a pinned package (`take`), a file of the folder (`assemble`, `export`),
+    another made file (`quantise`, `fold`), or nothing (`prepare`); VERBS says which other keys
+    belong to it. With `sha256` the
     result must have that hash: only steps that give the same bits everywhere can promise it.
     """
 
@@ -51,6 +52,7 @@ class Made(Entry, frozen=True):
     fold: str = ""
     prepare: Prepare | None = None
     quantise: str = ""
+    take: str = ""
 
     task: str = ""
     prune: Prune | None = None
@@ -83,6 +85,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "fold": ("pool", "softmax", "normalise", "output"),
     "prepare": (),
     "quantise": ("form", "exclude", "data"),
+    "take": (),
 }
 """The steps, and the keys that each of them knows."""
 
