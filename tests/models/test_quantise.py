@@ -103,7 +103,7 @@ def test_excluded_nodes_stay(tokens: Path) -> None:
 def test_nothing_to_quantise_is_said(picture: Path) -> None:
     for form in ("weights", "int4"):
         with pytest.raises(BundleError, match="has no matrix product"):
-            quantise(picture, form)  # type: ignore[arg-type]
+            quantise(picture, form)
 
 
 def test_the_node_with_the_worst_outliers_comes_first(tokens: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from trivium.contract import Sample, Tier, Variant
 from trivium.hosts.server.bundles import Bundle
-from trivium_models import measured
+from trivium_models import measure
 from trivium_models import recipe as recipes
 from trivium_models.build import CACHE, Workshop
 from trivium_models.command import FUNCTIONS, ZOO, builtin, say
@@ -116,7 +116,7 @@ def test_a_recomputed_quality_is_the_stated_one() -> None:
         assert variant is not None
         graphs = shop.graphs(variant, bundle.folder)
         outputs.append(shop.subject().run(variant, graphs, rows).outputs)
-    score = measured.measure.quality(gate.metric, *outputs, rows)
+    score = measure.quality(gate.metric, *outputs, rows)
     row = next(row for row in stated.rows if row.tier == Tier.EDGE)
     assert abs(score.relative - row.relative_quality) < 1e-4
     assert abs(score.relative_low - row.relative_low) < 1e-4
