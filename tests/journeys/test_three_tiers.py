@@ -206,7 +206,7 @@ def test_a_changed_byte_stops_a_bundle(tmp_path: Path, file: str) -> None:
             data[len(data) // 2] ^= 1
         (home / path.name).write_bytes(data)
     photo = (home / "cat.jpg").read_bytes()
-    with serving([tmp_path]) as servers:
+    with serving([tmp_path], trust=[KEYS]) as servers:
         for room in servers.rooms:
             response = room.send(
                 "POST",
