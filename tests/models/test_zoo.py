@@ -116,7 +116,7 @@ def test_a_recomputed_quality_is_the_stated_one() -> None:
         assert variant is not None
         graphs = shop.graphs(variant, bundle.folder)
         outputs.append(shop.subject().run(variant, graphs, rows).outputs)
-    score = measure.quality(gate.metric, *outputs, rows)
+    score = measure.quality(gate.metric, outputs[0], outputs[1], rows)
     row = next(row for row in stated.rows if row.tier == Tier.EDGE)
     assert abs(score.relative - row.relative_quality) < 1e-4
     assert abs(score.relative_low - row.relative_low) < 1e-4
