@@ -154,7 +154,7 @@ class Gateway:
             return 200, JSON, encode({n: self.engine.roads(n) for n in self.engine.functions}, JSON)
         if path.startswith("/bundles/"):
             name, _, file = path.removeprefix("/bundles/").split("/", 2)
-            files = {SIGNATURE: sign(name, self.bundles[name], self.key), **self.bundles[name]}
+            files = {**self.bundles[name], SIGNATURE: sign(name, self.bundles[name], self.key)}
             data = self.tampered.get((name, file), files.get(file))
             if data is None:
                 return 404, "text/plain", b"no such file"
