@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -235,6 +236,18 @@ WAYS: dict[str, tuple[Callable[[Way], object], str]] = {
 }
 
 
+FLIPS = [f"flip_{number}" for number in range(24)]
+
+
+def flipped(way: Way, random: Random) -> None:
+    """Change a byte of the signature, but for what tells a client which key to try."""
+    data = bytearray(way.right)
+    hint = data.index(b'"hint":"') + 8
+    place = random.choice([*range(hint), *range(hint + 64, len(data))])
+    data[place] ^= random.randrange(1, 256)
+    way.give(SIGNATURE, bytes(data))
+
+
 @pytest.fixture(scope="module")
 def tampered(headless: Any) -> Iterator[Opened]:
     """Return a page whose gateway has a bundle for each way, beside the right ones."""
@@ -242,8 +255,12 @@ def tampered(headless: Any) -> Iterator[Opened]:
     gateway.serve(*named("right"))
     for name, (tamper, _) in WAYS.items():
         tamper(Way(gateway, name))
+    random = Random(0)
+    for name in FLIPS:
+        flipped(Way(gateway, name), random)
     tab = headless.new_page()
-    yield Opened(tab, gateway).ready("text.right", "text.count", *(f"text.{way}" for way in WAYS))
+    names = ("right", "count", *WAYS, *FLIPS)
+    yield Opened(tab, gateway).ready(*(f"text.{name}" for name in names))
     tab.close()
     gateway.close()
 
@@ -262,6 +279,13 @@ def test_nothing_of_a_tampered_bundle_runs(tampered: Opened, name: str) -> None:
         paths = [path for _, path in tampered.gateway.seen if f"/text.{name}/" in path]
         assert paths
         assert [path for path in paths if path.endswith("function.py")] == []
+
+
+def test_no_byte_of_a_signature_can_be_changed(tampered: Opened) -> None:
+    """Wherever it is."""
+    for name in FLIPS:
+        refused = tampered.ask(f"text.{name}", text="hi", **HERE)
+        assert refused.get("code") == "bad_bundle", (name, refused)
 
 
 def test_the_others_answer(tampered: Opened) -> None:
