@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-TURNS, LENGTHS = 60, (16, 32, 128)
+TURNS, LENGTHS = 100, (16, 32, 128)
 PAGE = resource.getpagesize()
 
 

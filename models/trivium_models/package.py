@@ -40,9 +40,11 @@ def package(workshop: Workshop, out: Path, measured: Measured | None) -> Path:
     bundle = out / schema.name
     bundle.mkdir(parents=True, exist_ok=True)
     names = contents(folder, recipe, schema)
+    # First what may fail: a bundle is not touched for a model that can't be made.
+    made = {name: workshop.path(name, bundle) for name in names if name in recipe.files}
     for name in names:
-        if name in recipe.files:
-            place(workshop.path(name, bundle), bundle / name)
+        if name in made:
+            place(made[name], bundle / name)
         else:
             copy(folder / name, bundle / name)
         if name.endswith(".onnx"):

@@ -1,10 +1,12 @@
 """Compare models of sentences with the full one, on the synsets of test.txt.
 
-    python evaluate.py FULL.onnx OTHER.onnx … [wordsim353.tsv]
+    python evaluate.py FULL.onnx OTHER.onnx … [wordsim353.tsv] [ELSEWHERE.txt]
 
 Rows are shuffled by seed 0; 8,000 train a logistic probe for the 45 semantic classes, 4,000 others
 are scored: the probe's hits, and how often a word finds its gloss among the 4,000 within ten.
 Relative losses are paired: the interval is over rows drawn again, the same for both models.
+Lines of another file, of quite other text, tell what was learnt beyond WordNet: their cosine to
+the full model, and how often the nearest other line is the same one.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def interval(draw: Floats) -> str:
     return "{:.4f} to {:.4f}".format(*np.quantile(draw, (0.025, 0.975)))
 
 
-def main(models: list[Path], pairs: Path | None) -> None:
+def main(models: list[Path], pairs: list[Path], others: list[Path]) -> None:
     """Print every model's scores, and its losses relative to the first."""
     rows = [line.split("\t") for line in (HERE / "test.txt").read_text("utf-8").splitlines()]
     order = np.random.default_rng(0).permutation(len(rows))
@@ -51,10 +53,9 @@ def main(models: list[Path], pairs: Path | None) -> None:
     kinds = np.array([int(row[0]) for row in rows])
     words, glosses = [row[1] for row in rows[PROBE:]], [row[2] for row in rows]
     picks = np.random.default_rng(0).integers(0, SCORED, (DRAWS, SCORED))
-    known = []
-    if pairs:
-        lines = [line.split("\t") for line in pairs.read_text("utf-8").splitlines()]
-        known = [line for line in lines if len(line) == 3 and not line[0].startswith("#")]
+    lines = [line.split("\t") for path in pairs for line in path.read_text("utf-8").splitlines()]
+    known = [line for line in lines if len(line) == 3 and not line[0].startswith("#")]
+    elsewhere = [line for path in others for line in path.read_text("utf-8").splitlines()]
     right: dict[str, Floats] = {}
     for model in models:
         vectors = embed(model, glosses)
@@ -80,17 +81,22 @@ def main(models: list[Path], pairs: Path | None) -> None:
                 f"relative loss {loss:.4f} ({interval(1 - means / full)})"
             )
         if known:
-            ours = embed(model, [a for a, _, _ in known]) * embed(model, [b for _, b, _ in known])
-            ranks = [
-                np.argsort(np.argsort(each))
-                for each in (ours.sum(1), [float(c) for *_, c in known])
-            ]
+            first, second = (embed(model, [line[side] for line in known]) for side in (0, 1))
+            scales = (first * second).sum(1), [float(line[2]) for line in known]
+            ranks = [np.argsort(np.argsort(scale)) for scale in scales]
             print(f"  WordSim-353, Spearman: {np.corrcoef(*ranks)[0, 1]:.4f}")
+        if elsewhere:
+            found = embed(model, elsewhere)
+            near = (found @ found.T - 2 * np.eye(len(found))).argmax(1)
+            if model is models[0]:
+                right |= {"elsewhere": found, "near": near}
+            cosine, same = (found * right["elsewhere"]).sum(1), near == right["near"]
+            print(
+                f"  {len(found)} other lines: cosine {cosine.mean():.4f}, least {cosine.min():.4f}"
+            )
+            print(f"  {len(found)} other lines: same nearest one {same.mean():.4f}")
 
 
 if __name__ == "__main__":
-    names = [Path(name) for name in sys.argv[1:]]
-    main(
-        [name for name in names if name.suffix == ".onnx"],
-        next(iter(n for n in names if n.suffix == ".tsv"), None),
-    )
+    given = [Path(argument) for argument in sys.argv[1:]]
+    main(*([path for path in given if path.suffix == kind] for kind in (".onnx", ".tsv", ".txt")))
