@@ -231,9 +231,15 @@ class Workshop:
         ]
 
     def calibration(self, name: str, made: Made) -> Iterable[Feed]:
-        """Yield what a model is given on the calibration data, by running its function."""
-        data = made.data or (self.recipe.gate.data if self.recipe.gate else "")
-        found = measure.rows(Path(data), self.schema, CALIBRATION, self.folder)
+        """Yield what a model is given on its data, or on the samples, by running its function.
+
+        Never on the gate's data: that judges what it must not have made.
+        """
+        found = self.rows(None)
+        if made.data:
+            found = measure.rows(Path(made.data), self.schema, CALIBRATION, self.folder)
+        if not found:
+            raise BundleError(f"{name} needs data or samples to be looked at with")
         parent = made.quantise
         for road in recipes.variants(self.recipe):
             for model, chain in road.models.items():

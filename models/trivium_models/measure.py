@@ -39,7 +39,7 @@ READ = {"image": tuple(IMAGES)}
 """The media types of files that are taken as rows, by the kind of input."""
 
 RESAMPLES = 2000
-KEPT = 16
+KEPT = 32
 """How many rows' inputs of each model are kept, to time the model on."""
 
 

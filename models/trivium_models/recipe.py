@@ -193,7 +193,7 @@ def check_made(name: str, made: Made, recipe: Recipe, path: Path) -> None:
                 f"{path}: {name} is made of {parent}, which is no file of the folder and which "
                 f"[files] does not make (it makes: {', '.join(recipe.files)})."
             )
-    if made.form == "static" and not (made.data or recipe.gate):
+    if made.form == "static" and not made.data:
         raise BundleError(f"{path}: {name}: a static form needs data to be calibrated on.")
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SPEED = "cpu-1"
 """Where forms are compared while building: every machine has it."""
 
-SHARES = (0.0, 0.1, 0.25)
+SHARES = (0.1, 0.25)
 """The shares of nodes that are left as they are, those with the worst outliers first."""
 
 MOST_ROWS = 200
@@ -85,7 +85,8 @@ def trials(workshop: Workshop, name: str, made: Made, place: str) -> Iterator[Tr
     subject = workshop.subject()
     wanted = subject.run(full, workshop.graphs(full), rows)
     start = subject.run(road, {**others, name: parent}, rows[: measure.KEPT])
-    feeds = next(iter(start.feeds.values()))
+    model, chain = next(each for each in road.models.items() if name in each[1])
+    feeds = start.feeds[model]
     with TemporaryDirectory(prefix="trivium-") as place_:
         for number, (form, exclude) in enumerate(candidates(workshop, name, made, parent)):
             path = Path(place_) / f"{number}.onnx"
@@ -95,8 +96,7 @@ def trials(workshop: Workshop, name: str, made: Made, place: str) -> Iterator[Tr
                 graphs = {**others, name: path}
                 with measure.bar(form) as progress:
                     answers = subject.run(road, graphs, rows, progress)
-                chains = [[graphs[g] for g in chain] for chain in road.models.values()]
-                timing = target.time_on(place, chains[0], feeds)
+                timing = target.time_on(place, [graphs[g] for g in chain], feeds)
             except BundleError as error:
                 workshop.say(f"  {form}: {error.message}")
                 continue
@@ -113,13 +113,14 @@ def candidates(
     yield "float32", ()
     if products:
         yield "weights", ()
-        worst = outliers(parent, list(workshop.calibration(name, made)))
-        for share in SHARES:
-            count = math.ceil(share * len(worst))
-            if count or not share:
-                yield "dynamic", tuple(worst[:count])
+        yield "dynamic", ()
+        # Without data or samples nobody knows which nodes have outliers.
+        if made.data or workshop.recipe.samples:
+            worst = outliers(parent, list(workshop.calibration(name, made)))
+            for share in SHARES:
+                yield "dynamic", tuple(worst[: math.ceil(share * len(worst))])
         yield "int4", ()
-    if "Conv" in kinds:
+    if "Conv" in kinds and made.data:
         yield "static", ()
     yield "float16", ()
 
