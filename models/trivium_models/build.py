@@ -43,9 +43,12 @@ CALIBRATION = 64
 
 
 class Workshop:
-    """One function's folder, and the files that its recipe makes."""
+    """One function's folder, and the files that its recipe makes.
 
-    def __init__(self, folder: Path, cache: Path, say: Say) -> None:
+    With `idle` it makes none: what is not there is an error.
+    """
+
+    def __init__(self, folder: Path, cache: Path, say: Say, idle: bool = False) -> None:
         self.folder = folder
         self.recipe: Recipe = recipes.read(folder)
         self.schema: Schema = describe(folder)
@@ -53,6 +56,7 @@ class Workshop:
         self.cache = cache
         self.wheels = Wheels(self.recipe.packages, cache / "packages", say)
         self.tried: list[str] = []
+        self._idle = idle
         self._made: dict[str, Path] = {}
         self._digests: dict[Path, str] = {}
 
@@ -82,6 +86,8 @@ class Workshop:
         if kept.is_file() and made.sha256 in (None, digest(kept)):
             self.tried += [tried.read_text("utf-8")] if tried.is_file() else []
             return kept
+        if self._idle:
+            raise BundleError(f"{name} is not made here")
         target = there if made.sha256 and there else kept
         target.parent.mkdir(parents=True, exist_ok=True)
         self.say(f"{self.schema.name}: {name}: {made.verb}")

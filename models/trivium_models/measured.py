@@ -87,10 +87,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 def known(workshop: Workshop, bundle: Path | None = None) -> Measured | None:
     """Return what the folder's measured.json says, if it is of these very files."""
+    found = stated(workshop.folder)
+    return found if found and found.key == key(workshop, bundle) else None
+
+
+def stated(folder: Path) -> Measured | None:
+    """Return what a folder's measured.json says, of whichever files."""
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        found = msgspec.json.decode((workshop.folder / FILE).read_bytes(), type=Measured)
-        if found.key == key(workshop, bundle):
-            return found
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=Measured)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -308,6 +309,26 @@ def test_the_report_says_what_was_measured(
     assert "http" not in page.replace("http://www.w3.org", "").replace(
         "http://purl.org", ""
     ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")
+
+
+def test_a_report_makes_nothing(
+    tint: Callable[..., Path],
+    run: Callable[..., Manifest],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Models that are not here are reported as they were measured, and not made for that."""
+    place = tint()
+    run("build", place, *CPU)
+    shutil.rmtree(tmp_path / "cache")
+    capsys.readouterr()
+    run("report", place)
+    said = capsys.readouterr()
+    assert "shown as it was measured; small.onnx is not made here" in said.err.replace(
+        "prepare.onnx", "small.onnx"
+    )
+    assert "tint-small" in said.out
+    assert not (tmp_path / "cache").exists()
 
 
 def test_tune_shows_what_nothing_beats(
