@@ -89,6 +89,14 @@ class Lite0(nn.Module):
         self._conv_head, self._bn1 = convolution(320, 1280, 1), norm(1280)
         self._fc = nn.Linear(1280, 1000)
 
+    def train(self, mode: bool = True) -> nn.Module:
+        """Train everything but what the norms know: small batches of few photos spoil it."""
+        super().train(mode)
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+        return self
+
     def forward(self, image: Tensor) -> Tensor:
         x = functional.relu6(self._bn0(self._conv_stem(image)))
         for block in self._blocks:
