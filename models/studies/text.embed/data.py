@@ -70,6 +70,9 @@ def main(folder: Path) -> None:
     kept = [text for text in train if text not in seen and text.strip()]
     (HERE / "train.txt").write_text("\n".join(kept) + "\n", "utf-8")
     (HERE / "test.txt").write_text("\n".join(test) + "\n", "utf-8")
+    # What the recipe's gate looks at: test rows' texts alone.
+    glosses = [row.split("\t")[2] for row in test]
+    (HERE / "glosses.txt").write_text("\n".join(glosses) + "\n", "utf-8")
     print(f"{len(kept):,} rows to train, {len(test):,} to test")
 
 
