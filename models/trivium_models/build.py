@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -142,12 +143,12 @@ class Workshop:
         if made.export:
             from .export import make
 
-            partial = target.with_name(f".{name}.{os.getpid()}.partial")
-            try:
+            with TemporaryDirectory(prefix=".making-", dir=target.parent) as place:
+                out = Path(place) / name
                 make(
                     self.folder,
                     made.export,
-                    partial,
+                    out,
                     task=made.task,
                     prune=made.prune,
                     distil=made.distil,
@@ -156,9 +157,7 @@ class Workshop:
                     say=self.say,
                     work=target.parent,
                 )
-                write(target, partial.read_bytes(), made.sha256)
-            finally:
-                partial.unlink(missing_ok=True)
+                write(target, out.read_bytes(), made.sha256)
             return
         if made.take:
             write(target, self.wheels.read(made.take), made.sha256)

@@ -30,7 +30,10 @@ class Python:
 
     def topk(self, values: memoryview[Any], k: int) -> list[tuple[int, float]]:
         numbers = values.tolist()
-        gone = [i for i, value in enumerate(numbers) if value != value]
+        total = sum(numbers)
+        gone: list[int] = []
+        if total != total:  # then one may be NaN; looking at each takes as long as the rest
+            gone = [i for i, value in enumerate(numbers) if value != value]
         order = range(len(numbers)) if not gone else sorted(set(range(len(numbers))) - set(gone))
         best = heapq.nlargest(k, order, numbers.__getitem__)
         return [(i, float(numbers[i])) for i in [*best, *gone[: max(0, k - len(best))]]]
