@@ -11,7 +11,7 @@ from trivium.errors import BundleError
 from .measured import Measured, Row
 
 HEAD = (
-    "function", "tier", "model", "precision", "MB", "brotli MB", "target", "ms", "of full",
+    "function", "tier", "model", "precision", "MB", "brotli MB", "target", "ms", "times as fast",
     "MiB", "quality [95 %]", "drop", "gate",
 )  # fmt: skip
 
@@ -19,9 +19,10 @@ COLOURS = {"page": "#3b6fd4", "edge": "#2f8f6b", "cloud": "#b4472f"}
 
 STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
-body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
+body { max-width: 90rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
-th, td { text-align: left; padding: .25rem .7rem; border-bottom: 1px solid #8884; }
+th, td { text-align: left; padding: .25rem .5rem; white-space: nowrap; }
+th, td { border-bottom: 1px solid #8884; }
 td.n { text-align: right; } .bad { color: #c33; font-weight: 600; }
 figure { margin: 1rem 0; background: #fff; border-radius: .5rem; padding: .5rem; }
 svg { max-width: 100%; height: auto; } footer, .about { color: #888; font-size: .9em; }
@@ -82,8 +83,9 @@ def html(found: Sequence[Measured]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Trivium models</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
         "<h1>Models, measured</h1>"
-        "<p>“Of full” is the full model's time over this one's on the same target; MiB is what the "
-        "loaded session adds to its process or page; the drop is relative to the full model.</p>"
+        "<p>“Times as fast” is the full model's time over this one's on the same target; MiB is "
+        "what the loaded session adds to its process or page; the drop is relative to the full "
+        "model.</p>"
         f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>{plots}"
         f'<h2>Data</h2><ul class="about">{_items(data)}</ul>'
         f"<footer><h2>Taken</h2><ul>{_items(taken)}</ul></footer></html>\n"
@@ -128,11 +130,14 @@ def _plot(rows: Sequence[Row], title: str) -> str:
                 )
                 said = f"{row.tier} {row.precision}" + (f", {row.target}" if label == "ms" else "")
                 place = (value(row), row.relative_quality)
-                axes.annotate(said, place, xytext=(6, 5), textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    said, place, xytext=(5, 4), textcoords="offset points", fontsize=8, rotation=30
+                )
             axes.set_xlabel(label)
             axes.set_ylabel("quality relative to full")
+            axes.ticklabel_format(useOffset=False)
             axes.set_xlim(left=0)
-            axes.margins(x=0.25, y=0.25)
+            axes.margins(x=0.35, y=0.35)
         figure.suptitle(title)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
