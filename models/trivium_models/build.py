@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -110,15 +108,18 @@ class Workshop:
             sources.append(made.export.split(":")[0])
         elif (self.folder / made.export).is_file() and made.export:
             sources.append(made.export)
+        if made.quantise and made.form in (None, "static"):
+            # Looked at by running the function: on the samples, and to choose on the gate's rows.
+            step["samples"] = msgspec.to_builtins(self.recipe.samples)
+            sources.append("function.py")
         if made.quantise and made.form is None:
             step["gate"] = msgspec.to_builtins(self.recipe.gate)
-            sources.append("function.py")
             sources += [self.recipe.gate.data] if self.recipe.gate else []
         packages = {each: entry.sha256 for each, entry in self.recipe.packages.items()}
         told = {
             "kit": KIT,
             "step": step,
-            "sources": [self._digest(self._source(each)) for each in sources],
+            "sources": [self.digest(self._source(each)) for each in sources],
             "packages": packages,
             "tools": [_version(tool) for tool in TOOLS[made.verb]],
         }
@@ -127,7 +128,7 @@ class Workshop:
     def _source(self, name: str) -> Path:
         return self._made.get(name) or self.folder / name
 
-    def _digest(self, path: Path) -> str:
+    def digest(self, path: Path) -> str:
         """Return the hash of a file, or of a folder's files and their names."""
         if path not in self._digests:
             if path.is_dir():
@@ -204,7 +205,7 @@ class Workshop:
         tokenizer = ""
         if self.recipe.tokenizer:
             tokenizer = self.path(self.recipe.tokenizer).read_text("utf-8")
-        return Subject(self.folder, self.schema, entry, labels, tokenizer)
+        return Subject(self.schema, entry, labels, tokenizer)
 
     def graphs(self, variant: Variant, bundle: Path | None = None) -> dict[str, Path]:
         """Return where the graphs of a variant are."""
@@ -287,21 +288,6 @@ class Workshop:
                 given = {each.name: values[each.name] for each in session.get_inputs()}
                 values |= zip(names, session.run(names, given), strict=True)
             yield {each: values[each] for each in wanted}
-
-
-def place(source: Path, target: Path) -> None:
-    """Put a file into a bundle, unless the same one is there: linked if it can be, else copied."""
-    if source == target or (target.is_file() and digest(target) == digest(source)):
-        return
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        try:
-            os.link(source, partial)
-        except OSError:
-            shutil.copyfile(source, partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _version(tool: str) -> str:

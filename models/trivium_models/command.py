@@ -162,16 +162,17 @@ def build(given: argparse.Namespace) -> int:
         found = None if given.again else measured.known(workshop, bundle)
         if found is None and not given.quick and workshop.recipe.variants:
             found = measured.take(workshop, given.targets, bundle)
+        roads = measured.variants(workshop, found)
         bad = measured.failures(found, workshop) if found else ""
         if bad:
-            aside = package(workshop, given.cache / "below_gate", found)
+            aside = package(workshop, given.cache / "below_gate", roads)
             tried = "".join(f"\n{table}" for table in workshop.tried)
             raise BundleError(
                 f"{workshop.schema.name} is not shipped:\n{bad}{tried}\n"
                 f"The best so far, marked, is in {aside}."
             )
         pin = None if given.functions else sign.pinned(bundle)
-        sign.built(package(workshop, given.out, found), workshop.folder, pin, say)
+        sign.built(package(workshop, given.out, roads), workshop.folder, pin, say)
     return 0
 
 

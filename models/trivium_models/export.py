@@ -32,6 +32,7 @@ from onnx import TensorProto, helper, version_converter
 from trivium.errors import BundleError
 
 from .distil import Distil
+from .measure import Feed
 from .prune import Prune
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 Read = Callable[[str], bytes]
 Say = Callable[[str], None]
-Feed = dict[str, NDArray[Any]]
 
 OPSET, LEAST_OPSET, IR_VERSION = 20, 18, 10
 LARGEST = 2**31 - 1  # bytes of an ONNX file

@@ -96,17 +96,15 @@ class Recorder:
 
 
 class Subject:
-    """A function as its folder holds it: what runs, and the files beside it."""
+    """A function as its folder holds it: what runs, its labels and its tokenizer."""
 
     def __init__(
         self,
-        folder: Path,
         schema: Schema,
         call: Callable[..., Any],
         labels: Sequence[str] = (),
         tokenizer: str = "",
     ) -> None:
-        self.folder = folder
         self.schema = schema
         self._call = call
         self._labels = labels

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,7 +22,6 @@ from trivium.errors import BundleError
 from . import measure, target
 from . import recipe as recipes
 from .build import Workshop
-from .fetch import digest
 from .measure import Quality, Ran
 from .package import write
 from .target import PRIOR, Timing
@@ -76,6 +76,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     data: str
 
 
+class Weight(NamedTuple):
+    """What a variant's graphs are made of, and their bytes as they are and under Brotli."""
+
+    precision: str
+    size: int
+    brotli: int | None
+
+
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """All rows of a function, and the key of what they were measured on."""
 
@@ -107,7 +115,7 @@ def key(workshop: Workshop, bundle: Path | None = None) -> str:
     told = {
         "variants": msgspec.to_builtins(recipe.variants),
         "gate": msgspec.to_builtins(recipe.gate),
-        "files": {name: digest(workshop.path(name, bundle)) for name in sorted(files)},
+        "files": {name: workshop.digest(workshop.path(name, bundle)) for name in sorted(files)},
     }
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
 
@@ -126,6 +134,7 @@ def take(
     rows = workshop.rows(workshop.recipe.gate)
     answers: dict[str, Ran] = {}
     times: dict[tuple[str, str], Timing] = {}
+    weights: dict[str, Weight] = {}
     found: list[Row] = []
     for road in roads:
         if not road.models:
@@ -136,6 +145,8 @@ def take(
                 graphs = workshop.graphs(each, bundle)
                 with measure.bar(each.model) as progress:
                     answers[_name(each)] = workshop.subject().run(each, graphs, rows, progress)
+        if _name(road) not in weights:
+            weights[_name(road)] = weigh(list(workshop.graphs(road, bundle).values()))
         score = _score(workshop, full, road, rows, answers)
         for place in TARGETS[road.tier]:
             if place not in there:
@@ -151,7 +162,7 @@ def take(
                 workshop.say(f"{workshop.schema.name}: {error.message}")
                 continue
             pair = times[_name(full), place], times[_name(road), place]
-            found.append(_row(workshop, road, place, pair, score, bundle))
+            found.append(_row(workshop, road, place, pair, score, weights[_name(road)]))
     measured = Measured(
         key=key(workshop, bundle),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -208,18 +219,17 @@ def _row(
     place: str,
     times: tuple[Timing, Timing],
     score: Quality,
-    bundle: Path | None,
+    weight: Weight,
 ) -> Row:
     gate = workshop.recipe.gate
     whole, mine = times
-    graphs = workshop.graphs(road, bundle)
     return Row(
         function=workshop.schema.name,
         tier=road.tier,
         model=road.model,
-        precision=precision(list(graphs.values())),
-        size=sum(path.stat().st_size for path in graphs.values()),
-        brotli_size=compressed(list(graphs.values())),
+        precision=weight.precision,
+        size=weight.size,
+        brotli_size=weight.brotli,
         target=place,
         latency_ms=round(mine.ms[1], 3),
         latency_p5_ms=round(mine.ms[0], 3),
@@ -303,6 +313,12 @@ def variants(workshop: Workshop, measured: Measured | None) -> tuple[Variant, ..
             road = msgspec.structs.replace(road, ms=PYTHON_MS)
         found.append(road)
     return tuple(found)
+
+
+def weigh(graphs: Sequence[Path]) -> Weight:
+    """Return what a variant's graphs weigh; compressing the large ones takes seconds."""
+    size = sum(path.stat().st_size for path in graphs)
+    return Weight(precision(graphs), size, compressed(graphs))
 
 
 def precision(graphs: Sequence[Path]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import shutil
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from importlib.metadata import version
@@ -13,12 +14,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import msgspec
-from msgspec.structs import replace
 
 from trivium.contract import File, Input, Manifest, Option, Schema, Variant
 from trivium.errors import BundleError
 from trivium.function import KINDS, Asker, Models
 from trivium.hosts.server.graphs import inspect as inspect_graph
+from trivium.hosts.server.signing import replace
 
 from . import recipe as recipes
 from .fetch import digest
@@ -26,16 +27,12 @@ from .recipe import Recipe
 
 if TYPE_CHECKING:
     from .build import Workshop
-    from .measured import Measured
 
 STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 
 
-def package(workshop: Workshop, out: Path, measured: Measured | None) -> Path:
-    """Write a function's bundle below `out`; files that are right are kept."""
-    from .build import place
-    from .measured import variants
-
+def package(workshop: Workshop, out: Path, roads: tuple[Variant, ...]) -> Path:
+    """Write a function's bundle with these variants below `out`; files that are right are kept."""
     recipe, schema, folder = workshop.recipe, workshop.schema, workshop.folder
     bundle = out / schema.name
     bundle.mkdir(parents=True, exist_ok=True)
@@ -49,11 +46,26 @@ def package(workshop: Workshop, out: Path, measured: Measured | None) -> Path:
             copy(folder / name, bundle / name)
         if name.endswith(".onnx"):
             inspect_graph(f"{schema.name}/{name}", (bundle / name).read_bytes())
-    raw = manifest(workshop, variants(workshop, measured), bundle, names)
+    raw = manifest(workshop, roads, bundle, names)
     write(bundle / "manifest.json", raw)
     write(bundle / "manifest.sha256", f"{hashlib.sha256(raw).hexdigest()}\n".encode())
     workshop.say(f"{schema.name} {recipe.version} is ready in {bundle}")
     return bundle
+
+
+def place(source: Path, target: Path) -> None:
+    """Put a file into a bundle, unless the same one is there: linked if it can be, else copied."""
+    if source == target or (target.is_file() and digest(target) == digest(source)):
+        return
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -73,12 +85,7 @@ def write(path: Path, data: bytes, pinned: str | None = None) -> None:
             f"with {tools} on Python {sys.version.split()[0]}: use the locked versions, or pin "
             "the new hash after measuring the new file."
         )
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace(path, data)
 
 
 def contents(folder: Path, recipe: Recipe, schema: Schema) -> list[str]:
@@ -128,7 +135,7 @@ def manifest(
     )
     # Whatever differs is another version: an edited function, or one graph of many.
     content = hashlib.sha256(msgspec.json.encode(nouns)).hexdigest()[:8]
-    nouns = replace(nouns, version=f"{recipe.version}+{content}")
+    nouns = msgspec.structs.replace(nouns, version=f"{recipe.version}+{content}")
     return msgspec.json.format(msgspec.json.encode(nouns), indent=2) + b"\n"
 
 

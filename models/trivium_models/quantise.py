@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -16,8 +14,10 @@ from onnx import helper, numpy_helper
 
 from trivium.errors import BundleError
 
+from .export import quiet
+from .measure import Feed
+
 Weights = NDArray[np.float32]
-Feed = dict[str, NDArray[Any]]
 
 Form = Literal["float32", "weights", "dynamic", "static", "int4", "float16"]
 """What of a model becomes coarse:
@@ -206,16 +206,6 @@ def halve(model: Path, exclude: Sequence[str]) -> onnx.ModelProto:
         onnx.load(model), keep_io_types=True, node_block_list=list(exclude)
     )
     return found
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep onnxruntime's tools from advising us to prepare graphs, node by node."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def anonymous(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -24,13 +24,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from trivium.contract import Tier
 from trivium.errors import BundleError
 from trivium.hosts.server.check import BROWSERS, FLAGS
 
-Feed = dict[str, NDArray[Any]]
+from .measure import Feed
 
 TARGETS = ("cpu-1", "cpu", "cuda", "wasm-1", "wasm", "webgpu")
 """Native with one thread, with one a core, and on a GPU; in the page the same."""

@@ -13,12 +13,12 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from kit import packed
 from trivium.errors import BundleError
 from trivium_models import fetch
 from trivium_models.assemble import assemble
 from trivium_models.build import Workshop
 from trivium_models.fetch import Wheels
-from trivium_models.package import package
 from trivium_models.quantise import quantise_all, quantise_weights
 from trivium_models.recipe import Package
 
@@ -155,12 +155,12 @@ models.net = ["model.onnx"]
     stated = recipe.format(wheel=wheel, model=right)
     place = folder(CODE, stated, graph__onnx=drawn.read_bytes())
     for _ in range(2):
-        package(Workshop(place, tmp_path / "cache", said.append), tmp_path / "out", None)
+        packed(Workshop(place, tmp_path / "cache", said.append), tmp_path / "out")
     assert sum(line.endswith(": assemble") for line in said) == 1
 
     place = folder(CODE, recipe.format(wheel=wheel, model="0" * 64))
     with pytest.raises(BundleError, match=f"came out with SHA-256 {right}; the recipe pins 000"):
-        package(Workshop(place, tmp_path / "cache", said.append), tmp_path / "other", None)
+        packed(Workshop(place, tmp_path / "cache", said.append), tmp_path / "other")
     assert [path.name for path in (tmp_path / "other" / "text.toy").iterdir()] == []
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from kit import packed
 from trivium.contract import Input, Option
 from trivium.errors import BundleError
 from trivium.hosts.server.bundles import Bundle
 from trivium_models.build import Workshop
 from trivium_models.command import main
-from trivium_models.package import describe, package
+from trivium_models.package import describe
 
 Write = Callable[..., Path]
 
@@ -35,7 +36,7 @@ def shop(folder: Path) -> Workshop:
 
 def test_a_folder_of_pure_python(folder: Write, tmp_path: Path) -> None:
     sample = '[[samples]]\ninputs.text = "one two"\noutput = { words = 2 }'
-    made = package(shop(folder(recipe=sample)), tmp_path / "out", None)
+    made = packed(shop(folder(recipe=sample)), tmp_path / "out")
     bundle = Bundle(made)
     bundle.verify()
     assert made.name == "text.count"
@@ -50,10 +51,10 @@ def test_a_folder_of_pure_python(folder: Write, tmp_path: Path) -> None:
 
 def test_files_are_copied_and_a_second_run_changes_nothing(folder: Write, tmp_path: Path) -> None:
     place = folder(recipe='labels = "labels.txt"', labels__txt=b"cat\ndog\n")
-    made = package(shop(place), tmp_path / "out", None)
+    made = packed(shop(place), tmp_path / "out")
     before = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     (made / "labels.txt").write_bytes(b"cow\n")
-    package(shop(place), tmp_path / "out", None)
+    packed(shop(place), tmp_path / "out")
     Bundle(made).verify()
     after = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     assert before.keys() == after.keys() == {*Bundle(made).manifest.files, *before}
@@ -124,4 +125,4 @@ def test_a_mistake_is_named(folder: Write, said: str) -> None:
 def test_a_sample_must_fit_the_function(folder: Write, tmp_path: Path) -> None:
     place = folder(recipe='[[samples]]\ninputs.image = "a.jpg"')
     with pytest.raises(BundleError, match="text.count takes text"):
-        package(shop(place), tmp_path / "out", None)
+        packed(shop(place), tmp_path / "out")

