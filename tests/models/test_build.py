@@ -127,6 +127,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Manife
 CPU = ("--targets", "cpu")
 
 
+@pytest.fixture
+def built(
+    tint: Callable[..., Path], run: Callable[..., Manifest], capsys: pytest.CaptureFixture[str]
+) -> Path:
+    """Return the folder of a function that was built and measured; what was said is read."""
+    place = tint()
+    run("build", place, *CPU)
+    capsys.readouterr()
+    return place
+
+
 def test_a_build_measures_and_says_so_in_the_manifest(
     tint: Callable[..., Path], run: Callable[..., Manifest]
 ) -> None:
@@ -277,15 +288,12 @@ def test_an_interrupted_build_goes_on(tint: Callable[..., Path], tmp_path: Path)
 
 
 def test_the_report_says_what_was_measured(
-    tint: Callable[..., Path],
+    built: Path,
     run: Callable[..., Manifest],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    place = tint()
-    run("build", place, *CPU)
-    capsys.readouterr()
-    run("report", place, "--json")
+    run("report", built, "--json")
     rows = json.loads(capsys.readouterr().out)
     assert {(row["tier"], row["target"]) for row in rows} == {
         ("edge", "cpu"),
@@ -300,9 +308,9 @@ def test_the_report_says_what_was_measured(
         (tmp_path / "out" / "image.tint" / name).stat().st_size
         for name in ("prepare.onnx", "small.onnx")
     )
-    run("report", place)
+    run("report", built)
     assert capsys.readouterr().out.split()[: len(HEAD[:4])] == list(HEAD[:4])
-    run("report", place, "--html", str(tmp_path / "report.html"))
+    run("report", built, "--html", str(tmp_path / "report.html"))
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "image.tint" in page
     assert page.count("<svg") == 1
@@ -312,49 +320,41 @@ def test_the_report_says_what_was_measured(
 
 
 def test_a_report_makes_nothing(
-    tint: Callable[..., Path],
+    built: Path,
     run: Callable[..., Manifest],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Models that are not here are reported as they were measured, and not made for that."""
-    place = tint()
-    run("build", place, *CPU)
     shutil.rmtree(tmp_path / "cache")
-    capsys.readouterr()
-    run("report", place)
+    run("report", built)
     said = capsys.readouterr()
-    assert "shown as it was measured; small.onnx is not made here" in said.err.replace(
-        "prepare.onnx", "small.onnx"
-    )
+    assert "shown as it was measured; " in said.err
+    assert ".onnx is not made here" in said.err
     assert "tint-small" in said.out
     assert not (tmp_path / "cache").exists()
 
 
 def test_tune_shows_what_nothing_beats(
-    tint: Callable[..., Path],
+    built: Path,
     run: Callable[..., Manifest],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    place = tint()
-    run("build", place, *CPU)
     plot = tmp_path / "plot.png"
-    run("tune", place, "--metric-drop", "2%", "--target", "edge", "--plot", str(plot))
+    run("tune", built, "--metric-drop", "2%", "--target", "edge", "--plot", str(plot))
     said = capsys.readouterr().err
     assert "not beaten, and within a drop of 0.02: " in said
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_measured_figures_are_those_of_these_files_only(
-    tint: Callable[..., Path], run: Callable[..., Manifest], tmp_path: Path
+    built: Path, run: Callable[..., Manifest], tmp_path: Path
 ) -> None:
-    place = tint()
-    run("build", place, *CPU)
-    shop = Workshop(place, tmp_path / "cache", print)
+    shop = Workshop(built, tmp_path / "cache", print)
     assert known(shop) is not None
-    (place / "function.py").write_text(CODE.replace("top(2", "top(1"))
-    assert known(Workshop(place, tmp_path / "cache", print)) is None
+    (built / "function.py").write_text(CODE.replace("top(2", "top(1"))
+    assert known(Workshop(built, tmp_path / "cache", print)) is None
 
 
 @pytest.mark.parametrize("verb", ["quantise", "fold", "export"])
