@@ -12,17 +12,35 @@ import pytest
 
 from trivium.contract import CODES, Resident, Tensor
 from trivium.errors import BadInput
-from trivium.loops import Loops, compiled, fastest, python
+from trivium.loops import Loops, Python, compiled, fastest, python, use
 
+numpy: Loops | None
+try:
+    from trivium.hosts.server.loops import NumPy
+except ImportError:  # in the page
+    numpy = None
+else:
+    numpy = NumPy()
+
+OTHERS = {"trivium_loops": compiled, "numpy": numpy}
 SPECIAL = [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 3.4028235e38, -3.4028235e38]
 
 
-@pytest.fixture(params=["python", "compiled"])
-def loops(request: pytest.FixtureRequest) -> Loops:
-    """Return the loops in Python, then those in C where there are."""
-    found = {"python": python, "compiled": compiled}[request.param]
+@pytest.fixture(params=OTHERS)
+def other(request: pytest.FixtureRequest) -> Loops:
+    """Return the loops that are not in Python, each where it is."""
+    found = OTHERS[request.param]
     if found is None:
-        pytest.skip("trivium_loops is not installed")
+        pytest.skip(f"{request.param} is not here")
+    return found
+
+
+@pytest.fixture(params=["python", *OTHERS])
+def loops(request: pytest.FixtureRequest) -> Loops:
+    """Return the loops in Python, then the others."""
+    found = {"python": python, **OTHERS}[request.param]
+    if found is None:
+        pytest.skip(f"{request.param} is not here")
     return found
 
 
@@ -95,19 +113,22 @@ def test_mean_takes_what_the_mask_keeps(loops: Loops) -> None:
     assert bits(loops.mean(vectors, b"\1\1\1")) == [None, 0x7F800000]
 
 
-@pytest.mark.skipif(compiled is None, reason="trivium_loops is not installed")
-def test_both_languages_give_the_same_bits() -> None:
+def test_all_give_the_same_bits(other: Loops) -> None:
     """The arithmetic is the same, in double and in the same order: there is no tolerance."""
-    assert compiled is not None
     for dice, values in cases(600, 120):
         size = len(values)
         for k in (0, 1, 5, size, dice.randint(0, size)):
             k = min(k, size)
-            assert pairs(compiled.topk(values, k)) == pairs(python.topk(values, k))
+            assert pairs(other.topk(values, k)) == pairs(python.topk(values, k))
         width = dice.choice([n for n in range(1, size + 2) if size % n == 0])
-        assert bits(compiled.softmax(values, width)) == bits(python.softmax(values, width))
+        assert bits(other.softmax(values, width)) == bits(python.softmax(values, width))
         mask = bytes(dice.choice([0, 1, 1, 255]) for _ in range(width))
-        assert bits(compiled.mean(values, mask)) == bits(python.mean(values, mask))
+        assert bits(other.mean(values, mask)) == bits(python.mean(values, mask))
+    dice = random.Random(1)
+    large = floats(*(dice.gauss(0, 100) for _ in range(300 * 64)))
+    assert pairs(other.topk(large, 9)) == pairs(python.topk(large, 9))
+    mask = bytes(dice.choice([0, 1]) for _ in range(300))
+    assert bits(other.mean(large, mask)) == bits(python.mean(large, mask))
 
 
 def test_sizes_that_do_not_fit_are_refused(loops: Loops) -> None:
@@ -150,12 +171,24 @@ def test_every_dtype_has_its_loops(dtype: str) -> None:
     """What C does not take is Python's."""
     data = array({"?": "B"}.get(CODES[dtype], CODES[dtype]), [0, 1, 1, 0]).tobytes()
     tensor = Tensor(dtype=dtype, shape=(2, 2), data=data)
-    assert fastest(tensor.values) is (compiled if compiled and dtype == "float32" else python)
+    assert dtype == "float32" or fastest(tensor.values) is python
     assert tensor.topk(3) == [(1, 1.0), (2, 1.0), (0, 0.0)]
     assert tensor.argmax() == 1
     low, high = 1 / (1 + math.e), math.e / (1 + math.e)
     assert tensor.softmax().tolist() == [pytest.approx([low, high]), pytest.approx([high, low])]
     assert tensor.mean().tolist() == [0.5, 0.5]
+
+
+def test_a_world_brings_its_own_loops() -> None:
+    """Only float32 is computed by them."""
+    before = fastest(floats(1))
+    mine = Python()
+    use(mine)
+    try:
+        assert fastest(floats(1)) is mine
+        assert fastest(memoryview(array("d", [1.0]))) is python
+    finally:
+        use(before)
 
 
 def test_a_tensor_takes_any_count() -> None:

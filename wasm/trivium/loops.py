@@ -1,7 +1,7 @@
 """What do a tensor's loops give, to the bit, where Python is fast and where it is slow?
 
 `Python` says it. `trivium_loops` (wasm/loops) gives the same bits of float32 from C; the page has
-it, and does without where it can't be loaded.
+it, and does without where it can't be loaded. The servers bring NumPy (hosts/server/loops.py).
 """
 
 from __future__ import annotations
@@ -73,7 +73,15 @@ try:
 except ImportError:
     compiled = None
 
+_float32: Loops = compiled or python
+
+
+def use(loops: Loops) -> None:
+    """Compute float32 by `loops` from now on: for a world that has something faster."""
+    global _float32
+    _float32 = loops
+
 
 def fastest(values: memoryview[Any]) -> Loops:
     """Return what computes `values` in the least time here."""
-    return compiled if compiled is not None and values.format == "f" else python
+    return _float32 if values.format == "f" else python

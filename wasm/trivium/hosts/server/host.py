@@ -13,13 +13,17 @@ import tokenizers
 from ...contract import Blob, Variant
 from ...errors import BundleError, ModelNotReady
 from ...function import Function, Image, Loaded, Text
+from ...loops import use
 from .. import limits
 from ..timing import Timing
 from . import media
 from .bundles import Bundle
+from .loops import NumPy
 from .session import Lanes, OrtSession, open_graph, tensor
 
 T = TypeVar("T")
+
+use(NumPy())
 
 
 class Tokens:
