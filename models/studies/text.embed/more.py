@@ -1,4 +1,4 @@
-"""Write sentences of other kinds than WordNet's as rows, one file: more.txt.
+"""Add sentences of other kinds than WordNet's to the rows of train.txt, after data.py.
 
     python more.py FORTUNES MANUALS DESCRIPTIONS
 
@@ -53,15 +53,16 @@ def descriptions(path: Path) -> Iterator[str]:
 
 
 def main(sources: list[Iterator[str]]) -> None:
-    """Write the file."""
+    """Add what train.txt does not have."""
     generator = random.Random(0)  # noqa: S311 - no secret
-    rows: dict[str, None] = {}
+    path = HERE / "train.txt"
+    rows = dict.fromkeys(path.read_text("utf-8").splitlines())
     for source in sources:
         found = sorted(set(source))
         kept = generator.sample(found, min(MOST, len(found)))
         print(f"{len(kept):,} of {len(found):,} rows")
         rows.update(dict.fromkeys(kept))
-    (HERE / "more.txt").write_text("\n".join(rows) + "\n", "utf-8")
+    path.write_text("\n".join(rows) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
