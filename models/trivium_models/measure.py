@@ -9,10 +9,11 @@ import mimetypes
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from trivium.contract import Blob, Resident, Sample, Schema, Tensor, Variant
@@ -22,17 +23,26 @@ from trivium.hosts.server.host import ServerHost, Tokenizer
 from trivium.hosts.server.media import IMAGES
 from trivium.hosts.server.session import Lanes, OrtSession, open_graph
 
+from . import author
+
 Array = NDArray[Any]
 Feed = dict[str, Array]
 Progress = Callable[[int, int], None]
 
-Metric = Literal["cosine", "top1", "top5", "exact", "accuracy"]
+Score = Callable[[Any, Any], float]
+"""A function's own metric: what an answer is worth beside the wanted one, from 0 to 1."""
+
+Metric = Annotated[
+    str, Meta(pattern=r"^(cosine|top1|top5|exact|accuracy|[A-Za-z_]\w*\.py:[A-Za-z_]\w*)$")
+]
 """How an answer is scored, from 0 to 1:
 
 - `cosine`: the angle to the full variant's vector.
 - `top1`, `top5`: whether the first label is the full variant's; the share of its first five.
 - `exact`: whether the answer is the full variant's.
 - `accuracy`: whether the answer, or its first label, is the one that the data states.
+- `metric.py:score`: what that Score in a file of the function's folder says. What is wanted is
+  the output that a row of the data states, else the full variant's answer.
 """
 
 READ = {"image": tuple(IMAGES)}
@@ -244,15 +254,27 @@ def _only(schema: Schema, kind: str, path: Path) -> str:
 
 
 def quality(
-    metric: Metric, full: Sequence[Any], given: Sequence[Any], data: Sequence[Sample]
+    metric: Metric,
+    full: Sequence[Any],
+    given: Sequence[Any],
+    data: Sequence[Sample],
+    folder: Path | None = None,
 ) -> Quality:
-    """Score answers beside the full variant's, row by row.
+    """Score answers beside the full variant's, row by row; `folder` holds a metric of its own.
 
     Raises:
         BundleError: the metric can't be computed from such answers.
     """
     try:
-        if metric == "accuracy":
+        if ":" in metric:
+            own = _own(metric, folder or Path())
+            truth = [
+                answer if row.output is None else row.output
+                for answer, row in zip(full, data, strict=True)
+            ]
+            best = np.array([own(a, b) for a, b in zip(full, truth, strict=True)], float)
+            scores = np.array([own(a, b) for a, b in zip(given, truth, strict=True)], float)
+        elif metric == "accuracy":
             if any(row.output is None for row in data):
                 raise BundleError("accuracy can't be computed: not every row states its output")
             best = np.array([_right(a, row) for a, row in zip(full, data, strict=True)], float)
@@ -279,6 +301,21 @@ def quality(
     return Quality(
         mean, float(low), float(high), mean / float(best.mean()), float(below), float(above)
     )
+
+
+def _own(metric: Metric, folder: Path) -> Score:
+    """Return the score of a function's own metric, which has to lie between 0 and 1."""
+    file, _, name = metric.partition(":")
+    module = author.load(folder / file)
+    call = author.member(module, name)
+
+    def score(answer: Any, wanted: Any) -> float:
+        found: float = author.called(module, name, lambda: float(call(answer, wanted)))
+        if not 0 <= found <= 1:
+            raise ValueError(f"{metric} gives {found}, which is not from 0 to 1")
+        return found
+
+    return score
 
 
 def _cosine(wanted: Sequence[float], given: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -112,11 +112,13 @@ def key(workshop: Workshop, bundle: Path | None = None) -> str:
     roads = recipes.variants(recipe)
     files = {name for road in roads for chain in road.models.values() for name in chain}
     files |= {"function.py", *filter(None, (recipe.labels, recipe.tokenizer))}
-    told = {
+    told: dict[str, Any] = {
         "variants": msgspec.to_builtins(recipe.variants),
         "gate": msgspec.to_builtins(recipe.gate),
         "files": {name: workshop.digest(workshop.path(name, bundle)) for name in sorted(files)},
     }
+    if recipe.gate and ":" in recipe.gate.metric:
+        told["metric"] = workshop.digest(workshop.folder / recipe.gate.metric.partition(":")[0])
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
 
 
@@ -194,7 +196,11 @@ def _score(
             )
         return Quality(1, 1, 1, 1, 1, 1)
     return measure.quality(
-        gate.metric, answers[_name(full)].outputs, answers[_name(road)].outputs, rows
+        gate.metric,
+        answers[_name(full)].outputs,
+        answers[_name(road)].outputs,
+        rows,
+        workshop.folder,
     )
 
 

@@ -100,7 +100,8 @@ def trials(workshop: Workshop, name: str, made: Made, place: str) -> Iterator[Tr
             except BundleError as error:
                 workshop.say(f"  {form}: {error.message}")
                 continue
-            score = measure.quality(gate.metric, wanted.outputs, answers.outputs, rows)
+            given = answers.outputs
+            score = measure.quality(gate.metric, wanted.outputs, given, rows, workshop.folder)
             yield Trial(form, exclude, path.stat().st_size, score, timing.ms[1])
 
 

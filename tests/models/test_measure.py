@@ -37,6 +37,25 @@ def test_scores_by_hand() -> None:
     assert (score.value, score.relative) == (1.0, 2.0)
 
 
+def test_a_metric_of_the_functions_own(tmp_path: Path) -> None:
+    """It sees what the data states, else what the full variant answers; its bounds are held."""
+    code = "def near(answer, wanted):\n    return 1 - abs(answer - wanted)\nclose = 1\n"
+    (tmp_path / "metric.py").write_text(code)
+    data = [Sample(inputs={}, output=0.5), Sample(inputs={})]
+    score = quality("metric.py:near", [0.25, 0.5], [0.5, 0.75], data, tmp_path)
+    assert (score.value, score.relative) == (0.875, 1.0)
+    refused = {
+        "metric.py:near": r"can't be computed .* gives -1.5, which is not from 0 to 1",
+        "metric.py:close": "has no callable 'close'; it has near",
+        "none.py:near": "none.py does not exist",
+    }
+    for metric, said in refused.items():
+        with pytest.raises(BundleError, match=said):
+            quality(metric, [0.5, 0.5], [3.0, 0.5], data, tmp_path)
+    with pytest.raises(BundleError, match="near fails: TypeError"):
+        quality("metric.py:near", [0.5, 0.5], ["a", 0.5], data, tmp_path)
+
+
 @given(st.lists(st.booleans(), min_size=2, max_size=40))
 def test_an_interval_holds_its_mean(right: list[bool]) -> None:
     data = [Sample(inputs={}, output="a")] * len(right)
