@@ -18,7 +18,7 @@ from trivium_edge import settings as edge
 
 ROOT = Path(__file__).parent.parent
 KERNEL = ROOT / "wasm" / "trivium"
-ORDER = ("errors", "loops", "contract", "trace", "function", "router", "engine")
+ORDER = ("errors", "loops", "nouns", "contract", "trace", "function", "router", "engine")
 ROOMS = {
     "trivium": KERNEL,
     "trivium_edge": ROOT / "edge" / "trivium_edge",

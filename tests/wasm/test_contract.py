@@ -19,7 +19,6 @@ from trivium.contract import (
     Budget,
     Fault,
     Frames,
-    Label,
     Part,
     Plan,
     Tensor,
@@ -30,6 +29,7 @@ from trivium.contract import (
     frame,
 )
 from trivium.errors import ERRORS, BadInput, TooLarge, TriviumError
+from trivium.nouns import Box, Label, Mask
 
 
 def floats(*values: float, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -205,3 +205,18 @@ def test_a_frame_is_length_and_messagepack() -> None:
 def test_times_add_up() -> None:
     """The split sums to the whole."""
     assert an_answer().ms.total == 10
+
+
+def test_boxes_and_masks_are_plain_json() -> None:
+    """As the README states them: one flat object each, nothing to decode."""
+    box = Box(label="cat", score=0.5, x=0.25, y=0.5, width=0.5, height=0.125)
+    assert msgspec.to_builtins(box) == {
+        "label": "cat",
+        "score": 0.5,
+        "x": 0.25,
+        "y": 0.5,
+        "width": 0.5,
+        "height": 0.125,
+    }
+    mask = Mask(label="person", width=3, height=2, runs=[1, 4, 1])
+    assert decode(encode(mask, JSON), Mask, JSON) == mask

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from msgspec import Meta
 
-from .contract import Answer, Ask, Blob, Budget, Label, Resident, Tensor, Tier
+from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
 from .errors import TriviumError
 from .function import Asker, Image, Models, Text, function
+from .nouns import Box, Label, Mask
 
 __version__ = "0.1.0"
 
@@ -15,9 +16,11 @@ __all__ = [
     "Ask",
     "Asker",
     "Blob",
+    "Box",
     "Budget",
     "Image",
     "Label",
+    "Mask",
     "Meta",
     "Models",
     "Resident",

@@ -15,6 +15,7 @@ import msgspec
 
 from .errors import ERRORS, BadInput, TooLarge, TriviumError
 from .loops import fastest
+from .nouns import Label, Noun
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -40,10 +41,6 @@ class Tier(enum.StrEnum):
 _DISTANCE = {Tier.PAGE: 0, Tier.EDGE: 1, Tier.CLOUD: 2}
 
 
-class Noun(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of everything that crosses a tier."""
-
-
 class Blob(Noun, frozen=True, kw_only=True):
     """Bytes and their media type; in the page `data` may be a JavaScript typed array."""
 
@@ -60,13 +57,6 @@ CODES = {
     "float32": "f",
     "float64": "d",
 }
-
-
-class Label(Noun, frozen=True, kw_only=True):
-    """A name and how sure the model is of it, 0 to 1."""
-
-    label: str
-    score: float
 
 
 class Tensor(Noun, frozen=True, kw_only=True):

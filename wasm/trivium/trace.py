@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from .contract import Noun
+from .nouns import Noun
 
 
 class Span(Noun, frozen=True, kw_only=True):
