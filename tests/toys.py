@@ -37,7 +37,8 @@ from trivium.contract import (
 )
 from trivium.engine import Engine
 from trivium.errors import BadInput, TierError, TriviumError
-from trivium.function import Function, Image, Loaded, Text
+from trivium.function import Function, Loaded
+from trivium.kinds import Given, Image, Text
 from trivium.trace import Span, Tracer
 
 # The kernel's tests also run where no server library is.
@@ -207,7 +208,7 @@ class FakeHost:
         sessions = {name: FakeSession() for name in function.variant.models}
         return Loaded(sessions, ["zero", "one", "two"], None, function.variant.settings)
 
-    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Given:
         if kind == "text":
             if not isinstance(value, str):
                 raise BadInput("text is given as a string")

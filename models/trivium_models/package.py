@@ -17,9 +17,10 @@ import msgspec
 
 from trivium.contract import File, Input, Manifest, Option, Schema, Variant
 from trivium.errors import BundleError
-from trivium.function import KINDS, Asker, Models
+from trivium.function import Asker, Models
 from trivium.hosts.server.graphs import inspect as inspect_graph
 from trivium.hosts.server.signing import replace
+from trivium.kinds import KINDS
 
 from . import recipe as recipes
 from .fetch import digest

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto
 
 from trivium.errors import BundleError
-from trivium.function import KINDS
+from trivium.kinds import KINDS
 
 from .package import write
 

@@ -31,10 +31,11 @@ from trivium.contract import (
 )
 from trivium.engine import Engine
 from trivium.errors import BadInput, TriviumError, Unauthenticated
-from trivium.function import Function, Image, Loaded, Text
+from trivium.function import Function, Loaded
 from trivium.hosts.server import signing
 from trivium.hosts.server.bundles import SIGNATURE
 from trivium.hosts.timing import Timing
+from trivium.kinds import Given, Text
 from trivium_edge import wheel
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ class Bare(Timing):
     async def open(self, function: Function) -> Loaded:
         return Loaded({}, settings=function.variant.settings)
 
-    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Given:
         if kind != "text" or not isinstance(value, str):
             raise BadInput("this stand-in takes text alone")
         return Text(value)

@@ -13,9 +13,10 @@ import samples
 import toys
 from trivium.contract import Blob, Tensor, Tier, Variant
 from trivium.errors import BadInput, BundleError, ModelNotReady, TooLarge
-from trivium.function import Function, Image, Text
+from trivium.function import Function
 from trivium.hosts.server.bundles import Bundle
 from trivium.hosts.server.host import ServerHost, Tokenizer, Tokens
+from trivium.kinds import Image, Text
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ import pytest
 import toys
 from trivium.contract import Option, Tensor, Tier
 from trivium.errors import BadInput, BundleError, RunFailed
-from trivium.function import Image, Loaded, Models, Text, function
+from trivium.function import Loaded, Models, function
+from trivium.kinds import Image, Text
 
 LEAST = Option(name="least", schema={"type": "integer", "minimum": 1}, default=1)
 

@@ -6,7 +6,8 @@ from msgspec import Meta
 
 from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
 from .errors import TriviumError
-from .function import Asker, Image, Models, Text, function
+from .function import Asker, Models, function
+from .kinds import Image, Text
 from .nouns import Box, Label, Mask
 
 __version__ = "0.1.0"

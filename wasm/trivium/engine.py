@@ -21,7 +21,8 @@ from .errors import (
     TriviumError,
     UnknownFunction,
 )
-from .function import Function, Image, Loaded, Models, Text
+from .function import Function, Loaded, Models
+from .kinds import Decoded, Given, Text
 from .router import Memory, choose
 from .trace import Open, Tracer
 
@@ -38,7 +39,7 @@ class Host(Protocol):
     async def open(self, function: Function) -> Loaded:
         """Return the function's sessions, loading them on first use; raise ModelNotReady."""
 
-    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Given:
         """Return the input ready for the function; raise BadInput or TooLarge."""
 
     async def race(
@@ -370,13 +371,13 @@ class Pipeline:
         self._started = started
 
     async def __call__(self, name: str, /, **values: Any) -> Any:
-        """Return the output of `name`: Text, Image and Blob values are inputs, others options."""
+        """Return the output of `name`: Blobs and values of the kinds are inputs, others options."""
         inputs: dict[str, str | Blob] = {}
         options: dict[str, Any] = {}
         for key, value in values.items():
             if isinstance(value, Text | Blob):
                 inputs[key] = value
-            elif isinstance(value, Image) and value.blob is not None:
+            elif isinstance(value, Decoded) and value.blob is not None:
                 inputs[key] = value.blob
             else:
                 options[key] = value

@@ -35,36 +35,6 @@ def function(name: str) -> Callable[[F], F]:
     return mark
 
 
-class Text(str):
-    """What a person wrote."""
-
-    __slots__ = ()
-
-
-class Image:
-    """A decoded picture: `pixels` is uint8 [height, width, 3], RGB, upright, alpha on white."""
-
-    __slots__ = ("blob", "pixels")
-
-    def __init__(self, pixels: Tensor | Resident, blob: Blob | None = None) -> None:
-        self.pixels = pixels
-        self.blob = blob
-
-    @property
-    def height(self) -> int:
-        """Return the height of the decoded picture, in pixels."""
-        return self.pixels.shape[0]
-
-    @property
-    def width(self) -> int:
-        """Return the width of the decoded picture, in pixels."""
-        return self.pixels.shape[1]
-
-
-KINDS: dict[str, type] = {"text": Text, "image": Image}
-"""The types of parameters that take what an ask carries, by the name the manifest uses."""
-
-
 class Asker(Protocol):
     """What a pipeline calls to ask another function, within what is left of its own budget."""
 

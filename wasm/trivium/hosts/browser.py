@@ -36,7 +36,8 @@ from ..errors import (
     Conflict,
     TriviumError,
 )
-from ..function import Function, Image, Loaded, Text
+from ..function import Function, Loaded
+from ..kinds import Given, Image
 from ..trace import Span, Tracer
 from . import limits
 from .fetch import Buffer, FetchUpstream, Gateway, translated
@@ -152,7 +153,7 @@ class Browser(Timing):
         """Return the function's sessions: a function is added once they are there."""
         return self.loaded[function]
 
-    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Given:
         """Return a text as it is, and an image as a handle of its pixels."""
         if kind == "text":
             return limits.text(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..contract import Blob
 from ..errors import BadInput, TooLarge
-from ..function import Text
+from ..kinds import Text
 
 MOST_CHARACTERS = 1 << 20
 CHARACTERS_A_TOKEN = 64

@@ -12,7 +12,8 @@ import tokenizers
 
 from ...contract import Blob, Variant
 from ...errors import BundleError, ModelNotReady
-from ...function import Function, Image, Loaded, Text
+from ...function import Function, Loaded
+from ...kinds import Given, Image
 from ...loops import use
 from .. import limits
 from ..timing import Timing
@@ -107,7 +108,7 @@ class ServerHost(Timing):
             if isinstance(session, OrtSession)
         }
 
-    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Given:
         """Return the input ready for the function; raise BadInput or TooLarge."""
         if kind == "text":
             return limits.text(value)
