@@ -156,7 +156,8 @@ class Workshop:
                     teacher=self._made[made.distil.teacher] if made.distil else None,
                     read=self.wheels.read,
                     say=self.say,
-                    work=target.parent,
+                    # Kept by content: another student has nothing to ask the same teacher.
+                    work=self.cache / "distilled",
                 )
                 write(target, out.read_bytes(), made.sha256)
             return
