@@ -228,7 +228,7 @@ class Workshop:
         return [
             Sample(
                 inputs={
-                    name: value if kinds[name] == "text" else str(self.folder / value)
+                    name: value if sample.written(name, kinds[name]) else str(self.folder / value)
                     for name, value in sample.inputs.items()
                 },
                 options=sample.options,

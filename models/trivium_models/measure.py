@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from trivium.contract import Blob, Resident, Sample, Schema, Tensor, Variant
 from trivium.errors import BundleError, TriviumError
 from trivium.function import Loaded, Models
+from trivium.hosts import tabular
 from trivium.hosts.server.host import ServerHost, Tokenizer
 from trivium.hosts.server.media import IMAGES
 from trivium.hosts.server.session import Lanes, OrtSession, open_graph
@@ -45,7 +46,7 @@ Metric = Annotated[
   the output that a row of the data states, else the full variant's answer.
 """
 
-READ = {"image": tuple(IMAGES)}
+READ = {"image": tuple(IMAGES), **dict.fromkeys(tabular.READ, (tabular.CSV,))}
 """The media types of files that are taken as rows, by the kind of input."""
 
 RESAMPLES = 2000
@@ -173,7 +174,7 @@ class Subject:
         arguments: dict[str, Any] = dict(row.options)
         for each in self.schema.inputs:
             given: Any = row.inputs[each.name]
-            if each.kind != "text":
+            if not row.written(each.name, each.kind):
                 given = _blob(Path(given))
             arguments[each.name] = await host.decode(each.kind, given, variant)
         if self.schema.models:
@@ -237,7 +238,7 @@ def _lines(path: Path, schema: Schema) -> Iterator[Sample]:
                 f"{schema.name} takes {', '.join(kinds)}"
             )
         inputs = {
-            name: value if kinds[name] == "text" else str(path.parent / value)
+            name: value if row.written(name, kinds[name]) else str(path.parent / value)
             for name, value in row.inputs.items()
         }
         yield Sample(inputs=inputs, options=row.options, output=row.output)

@@ -100,7 +100,7 @@ def contents(folder: Path, recipe: Recipe, schema: Schema) -> list[str]:
                 f"{schema.name} takes {', '.join(kinds) or 'none'}."
             )
         for name, value in sample.inputs.items():
-            if kinds[name] != "text":
+            if not sample.written(name, kinds[name]):
                 recipes.check_file(value, recipe, folder)
                 names.add(value)
     return sorted(names)

@@ -16,7 +16,7 @@ from trivium.errors import BadInput, BundleError, ModelNotReady, TooLarge
 from trivium.function import Function
 from trivium.hosts.server.bundles import Bundle
 from trivium.hosts.server.host import ServerHost, Tokenizer, Tokens
-from trivium.kinds import Image, Text
+from trivium.kinds import Image, Series, Table, Text
 
 T = TypeVar("T")
 
@@ -89,6 +89,19 @@ def test_text_is_decoded_within_limits(host: ServerHost) -> None:
         asyncio.run(host.decode("text", Blob(media="image/png", data=b""), PLAIN))
     with pytest.raises(TooLarge, match="1048577 characters; at most 1048576"):
         asyncio.run(host.decode("text", "x" * ((1 << 20) + 1), PLAIN))
+
+
+def test_tables_and_series_are_read(host: ServerHost) -> None:
+    """From a string or a file, and what they came as travels on."""
+    blob = Blob(media="text/csv", data=b"year,value\n1700,5\n1701,11\n")
+    read = asyncio.run(host.decode("series", blob, PLAIN))
+    assert isinstance(read, Series)
+    assert (read.values.tolist(), read.times, read.blob) == ([5, 11], ["1700", "1701"], blob)
+    table = asyncio.run(host.decode("table", '[{"a": 1}]', PLAIN))
+    assert isinstance(table, Table)
+    assert (table.columns, table.blob) == ({"a": [1]}, '[{"a": 1}]')
+    with pytest.raises(BadInput, match="the table has no row"):
+        asyncio.run(host.decode("table", "a,b", PLAIN))
 
 
 def test_images_are_decoded_as_the_variant_says(host: ServerHost, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from msgspec import Meta
 from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
 from .errors import TriviumError
 from .function import Asker, Models, function
-from .kinds import Image, Text
+from .kinds import Image, Series, Table, Text
 from .nouns import Box, Label, Mask
 
 __version__ = "0.1.0"
@@ -25,6 +25,8 @@ __all__ = [
     "Meta",
     "Models",
     "Resident",
+    "Series",
+    "Table",
     "Tensor",
     "Text",
     "Tier",

@@ -344,11 +344,18 @@ class Variant(Noun, frozen=True, kw_only=True):
 
 
 class Sample(Noun, frozen=True, kw_only=True):
-    """A real input: text as it is, else the name of a file; and what the full variant answers."""
+    """A real input: text, and a table or series of some lines, as it is; else the name of a file.
+
+    `output` is what the full variant answers.
+    """
 
     inputs: dict[str, str]
     options: dict[str, Any] = {}
     output: Any = None
+
+    def written(self, name: str, kind: str) -> bool:
+        """Return whether an input is written out here, and in no file."""
+        return kind == "text" or (kind in ("table", "series") and "\n" in self.inputs[name])
 
 
 class Manifest(Noun, frozen=True, kw_only=True):

@@ -5,7 +5,12 @@ One class a kind; the hosts decode what an ask carries into it.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
 from .contract import Blob, Resident, Tensor
+from .errors import BadInput
 
 
 class Text(str):
@@ -43,8 +48,98 @@ class Image(Decoded):
         return self.pixels.shape[1]
 
 
+class Series(Decoded):
+    """Numbers in the order of time: `values` is float64 [n], NaN where nothing was measured.
+
+    `times` has what stood beside each, or nothing.
+    """
+
+    __slots__ = ("times", "values")
+
+    def __init__(
+        self, values: Tensor, times: Sequence[str] = (), blob: str | Blob | None = None
+    ) -> None:
+        super().__init__(blob)
+        self.values = values
+        self.times = times
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def ahead(self, steps: int) -> list[str]:
+        """Return the times that come next, where the last three are evenly apart."""
+        try:
+            first, before, last = map(float, self.times[-3:])
+        except ValueError:
+            return self._dates(steps)
+        step = last - before
+        if abs(before - first - step) > 1e-6 * abs(step):
+            return []
+        return [f"{last + step * number:.10g}" for number in range(1, steps + 1)]
+
+    def _dates(self, steps: int) -> list[str]:
+        try:
+            first, before, last = map(datetime.fromisoformat, self.times[-3:])
+            months = 12 * (last.year - before.year) + last.month - before.month
+            same = 12 * (before.year - first.year) + before.month - first.month == months
+            dates = []
+            for number in range(1, steps + 1):
+                if months and same and first.day == before.day == last.day:
+                    month = last.month - 1 + months * number
+                    dates.append(last.replace(year=last.year + month // 12, month=month % 12 + 1))
+                elif last - before == before - first:
+                    dates.append(last + (last - before) * number)
+        except (ValueError, TypeError, OverflowError):  # no dates, or a 30th of February
+            return []
+        return [each.isoformat()[: len(self.times[-1])] for each in dates]
+
+
+LARGEST = 3.4028234e38
+"""The largest number of float32."""
+
+Cells = list[float | None] | list[str | None]
+
+
+class Table(Decoded):
+    """Rows of named cells: each column is all numbers or all text, None where a cell is empty."""
+
+    __slots__ = ("columns",)
+
+    def __init__(self, columns: Mapping[str, Cells], blob: str | Blob | None = None) -> None:
+        super().__init__(blob)
+        self.columns = columns
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(next(iter(self.columns.values())))
+
+    def numbers(self, names: Sequence[str]) -> Tensor:
+        """Return float32 [rows, names]; raise BadInput unless these are its columns, all filled."""
+        missing = [name for name in names if name not in self.columns]
+        unknown = [name for name in self.columns if name not in names]
+        if missing or unknown:
+            said = [
+                f"{what}: {', '.join(map(repr, found[:5]))}{', …' if len(found) > 5 else ''}"
+                for what, found in (("missing", missing), ("unknown", unknown))
+                if found
+            ]
+            raise BadInput(
+                f"the table's columns do not fit, {'; '.join(said)}; "
+                f"the {len(names)} that it must have: {', '.join(names)}"
+            )
+        rows, width = len(self), len(names)
+        flat = array("f", bytes(4 * rows * width))
+        for column, name in enumerate(names):
+            for row, cell in enumerate(self.columns[name]):
+                if not isinstance(cell, float) or abs(cell) > LARGEST:
+                    what = "empty" if cell is None else f"{str(cell)[:40]!r}, no number of float32"
+                    raise BadInput(f"row {row + 1} of column {name!r} is {what}")
+                flat[row * width + column] = cell
+        return Tensor(dtype="float32", shape=(rows, width), data=flat.tobytes())
+
+
 Given = Text | Decoded
 """What a host makes of one input."""
 
-KINDS: dict[str, type[Given]] = {"text": Text, "image": Image}
+KINDS: dict[str, type[Given]] = {"text": Text, "image": Image, "series": Series, "table": Table}
 """The types of parameters that take what an ask carries, by the name the manifest uses."""

@@ -39,8 +39,8 @@ from ..errors import (
 from ..function import Function, Loaded
 from ..kinds import Given, Image
 from ..trace import Span, Tracer
-from . import limits
-from .fetch import Buffer, FetchUpstream, Gateway, translated
+from . import limits, tabular
+from .fetch import Buffer, FetchUpstream, Gateway, taken, translated
 from .timing import Timing
 
 
@@ -157,6 +157,9 @@ class Browser(Timing):
         """Return a text as it is, and an image as a handle of its pixels."""
         if kind == "text":
             return limits.text(value)
+        if kind in tabular.READ:
+            plain = value if isinstance(value, str) else replace(value, data=taken(value))
+            return tabular.READ[kind](plain)
         blob = limits.blob(kind, value)
         bound: int = variant.settings.get("shrink_above") or 0
         try:

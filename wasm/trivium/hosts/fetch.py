@@ -78,7 +78,7 @@ def translated(error: JsException) -> TriviumError:
     return kind(str(error.message))
 
 
-def _bytes(blob: Blob) -> bytes:
+def taken(blob: Blob) -> bytes:
     """Return the blob's bytes; where they are JavaScript's, a copy."""
     data: Any = blob.data
     return data if isinstance(data, bytes) else data.to_bytes()
@@ -159,7 +159,7 @@ class FetchUpstream:
 
     def _call(self, ask: Ask, accept: str) -> Call:
         inputs = {
-            name: value if isinstance(value, str) else replace(value, data=_bytes(value))
+            name: value if isinstance(value, str) else replace(value, data=taken(value))
             for name, value in ask.inputs.items()
         }
         body = to_js(encode(replace(ask, inputs=inputs)))

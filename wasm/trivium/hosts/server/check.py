@@ -148,7 +148,7 @@ def read(bundle: Bundle, sample: Sample) -> dict[str, str | Blob]:
     kinds = {each.name: each.kind for each in bundle.manifest.function.inputs}
     return {
         name: value
-        if kinds[name] == "text"
+        if sample.written(name, kinds[name])
         else Blob(
             media=mimetypes.guess_type(value)[0] or "application/octet-stream",
             data=bundle.read(value),

@@ -15,7 +15,7 @@ from ...errors import BundleError, ModelNotReady
 from ...function import Function, Loaded
 from ...kinds import Given, Image
 from ...loops import use
-from .. import limits
+from .. import limits, tabular
 from ..timing import Timing
 from . import media
 from .bundles import Bundle
@@ -112,6 +112,8 @@ class ServerHost(Timing):
         """Return the input ready for the function; raise BadInput or TooLarge."""
         if kind == "text":
             return limits.text(value)
+        if kind in tabular.READ:
+            return await self.work(lambda: tabular.READ[kind](value))
         blob = limits.blob(kind, value)
         bound = variant.settings.get("shrink_above")
         like = (blob.media, len(blob.data).bit_length())

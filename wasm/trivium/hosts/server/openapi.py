@@ -62,6 +62,7 @@ def _infer(ask: dict[str, Any], answer: dict[str, Any], refusal: dict[str, Any])
                 JSON: {"schema": ask},
                 MSGPACK: {"schema": ask},
                 "text/plain": {"schema": {"type": "string"}},
+                "text/csv": {"schema": {"type": "string"}},
                 "image/*": {"schema": {"type": "string", "format": "binary"}},
             },
         },

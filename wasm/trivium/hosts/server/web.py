@@ -42,6 +42,7 @@ from ...contract import (
     frame,
 )
 from ...errors import ERRORS, BadInput, RunFailed, TooLarge, TriviumError
+from .. import tabular
 from .media import IMAGES
 from .upstream import UNSENDABLE
 
@@ -69,7 +70,11 @@ ASK_HEADERS = (
 """The request headers that say of a raw body what an Ask's fields say of themselves."""
 
 _LARGE = f"the request is too large; at most {MOST_BODY} bytes are allowed"
-_KINDS = {"text": ("text/plain",), "image": tuple(IMAGES)}
+_KINDS = {
+    "text": ("text/plain",),
+    "image": tuple(IMAGES),
+    **dict.fromkeys(tabular.READ, (tabular.CSV,)),
+}
 _STATUS_CODES = {404: "unknown_function", 413: "too_large", 401: "unauthenticated"}
 
 
