@@ -9,12 +9,13 @@ from pathlib import Path
 
 import onnx
 import tokenizers
+from msgspec.structs import replace
 from onnx import TensorProto, helper
 from PIL import Image
 from tokenizers import models, pre_tokenizers
 
 import toys
-from trivium.contract import Input, Option, Tier
+from trivium.contract import Input, Manifest, Option, Tier
 
 IMAGE = Input(name="image", kind="image")
 LEAST = Option(name="least", schema={"type": "integer", "minimum": 1}, default=1)
@@ -83,6 +84,40 @@ async def anything(text: Text, what: object = None) -> object:
 """
 
 
+TOTAL = """
+from collections.abc import AsyncIterator
+from trivium import Models, Tensor, Text, function
+
+@function("text.total")
+async def total(text: Text, models: Models, times: int = 1) -> AsyncIterator[float]:
+    async with models.total.start() as steps:
+        for _ in range(times):
+            for each in text.split():
+                x = Tensor.of("float32", (1, 1), [float(each)])
+                yield (await steps.run(x=x)).tolist()[0]
+"""
+
+
+def total_graph() -> bytes:
+    """Return total = the sum of `x` and of all before it, which are its state."""
+    kind = helper.make_tensor_value_info
+    made = helper.make_graph(
+        [
+            helper.make_node("Concat", ["past_x", "x"], ["present_x"], axis=1),
+            helper.make_node("ReduceSum", ["present_x", "axis"], ["total"], keepdims=0),
+        ],
+        "toy",
+        [kind("x", TensorProto.FLOAT, [1, "t"]), kind("past_x", TensorProto.FLOAT, ["b", "past"])],
+        [kind("total", TensorProto.FLOAT, [1]), kind("present_x", TensorProto.FLOAT, ["b", "all"])],
+        [helper.make_tensor("axis", TensorProto.INT64, [1], [1])],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString()
+    return data
+
+
 def graph(given: str, result: str, *nodes: tuple[str, str, float, str]) -> bytes:
     """Return a graph over float32 [n]; a node is (operator, input, constant, output)."""
     constants = [
@@ -136,11 +171,22 @@ def claims(width: int, height: int) -> bytes:
     return start + struct.pack(">I", zlib.crc32(head)) + struct.pack(">I", 1 << 20) + b"IDAT"
 
 
+def total() -> Manifest:
+    """Return what describes a function whose model has state."""
+    times = Option(name="times", schema={"type": "integer"}, default=1)
+    made = toys.manifest(
+        "text.total", "total", streams=True, models={"total": ("total.onnx",)}, options=(times,)
+    )
+    state = {"past_*": "present_*"}
+    return toys.having(made, variants=tuple(replace(each, state=state) for each in made.variants))
+
+
 def zoo(folder: Path) -> Path:
     """Fill `folder` with one small bundle for each thing that a function can do."""
     line = ("first.onnx", "second.onnx")
     toys.bundle(folder, toys.COUNT, toys.manifest(options=(LEAST,)))
     toys.bundle(folder, SPELL, toys.manifest("text.spell", "spell", streams=True))
+    toys.bundle(folder, TOTAL, total(), **{"total.onnx": total_graph()})
     toys.bundle(folder, FAIL, toys.manifest("text.fail", "fail"))
     toys.bundle(folder, ODD, toys.manifest("text.odd", "odd"))
     toys.bundle(

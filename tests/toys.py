@@ -7,7 +7,15 @@ import functools
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,8 +43,8 @@ from trivium.contract import (
     encode,
     frame,
 )
-from trivium.engine import Engine
-from trivium.errors import BadInput, TierError, TriviumError
+from trivium.engine import Engine, closing
+from trivium.errors import BadInput, RunFailed, TierError, TriviumError
 from trivium.function import Function, Loaded
 from trivium.kinds import Given, Image, Text
 from trivium.trace import Span, Tracer
@@ -188,6 +196,44 @@ class FakeSession:
             doubled[i] = 2 * value
         return {"y": Tensor(dtype="float32", shape=x.shape, data=doubled)}
 
+    async def keep(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Resident]:
+        outputs = await self.run(feeds)
+        return {name: Resident(each.dtype, each.shape, each) for name, each in outputs.items()}
+
+    def start(self, first: Mapping[str, Tensor | Resident]) -> FakeSequence:
+        return FakeSequence(first)
+
+
+class FakeSequence:
+    """Gives the sum of all `x` so far; `hang` waits for ever, `fail` raises."""
+
+    def __init__(self, first: Mapping[str, Tensor | Resident]) -> None:
+        self.sum: float | None = 0.0
+        for each in first.values():
+            assert isinstance(each, Tensor)
+            self.sum = sum(each.values)
+
+    async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
+        if "fail" in feeds:
+            raise RunFailed("the model failed")
+        if "hang" in feeds:
+            await Never()
+        x = feeds["x"]
+        assert isinstance(x, Tensor)
+        assert self.sum is not None, "closed"
+        self.sum += sum(x.values)
+        return {"y": Tensor.of("float32", (1,), [self.sum])}
+
+    def close(self) -> None:
+        self.sum = None
+
+
+class Never:
+    """What never comes."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
 
 class FakeHost:
     """A world without threads, files or time: its clock is turned by hand, and by `cost`."""
@@ -258,11 +304,12 @@ class Hop:
 
     async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer]:
         frames = Frames()
-        async for part in self.engine.stream(self._crossed(ask)):
-            for crossed in frames.feed(frame(part)):
-                if isinstance(crossed, Fault):
-                    raise crossed.error()
-                yield crossed
+        async with closing(self.engine.stream(self._crossed(ask))) as parts:
+            async for part in parts:
+                for crossed in frames.feed(frame(part)):
+                    if isinstance(crossed, Fault):
+                        raise crossed.error()
+                    yield crossed
 
     def _crossed(self, ask: Ask) -> Ask:
         if self.down is not None:

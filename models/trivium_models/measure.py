@@ -22,12 +22,13 @@ from trivium.function import Loaded, Models
 from trivium.hosts import tabular
 from trivium.hosts.server.host import ServerHost, Tokenizer
 from trivium.hosts.server.media import IMAGES
-from trivium.hosts.server.session import Lanes, OrtSession, open_graph
+from trivium.hosts.server.session import Lanes, OrtSequence, OrtSession, open_graph
 
 from . import author
 
 Array = NDArray[Any]
 Feed = dict[str, Array]
+Given = Mapping[str, Tensor | Resident]
 Progress = Callable[[int, int], None]
 
 Score = Callable[[Any, Any], float]
@@ -50,6 +51,9 @@ READ = {"image": tuple(IMAGES), **dict.fromkeys(tabular.READ, (tabular.CSV,))}
 """The media types of files that are taken as rows, by the kind of input."""
 
 RESAMPLES = 2000
+KEPT_STEPS = 4
+"""The same of runs in a sequence, whose state is large."""
+
 KEPT = 32
 """How many rows' inputs of each model are kept, to time the model on."""
 
@@ -95,15 +99,44 @@ class Recorder:
 
     async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
         """Return the outputs by name."""
-        if len(self.feeds) < KEPT:
-            self.feeds.append(
-                {
-                    name: np.frombuffer(feed.data, feed.dtype).reshape(feed.shape).copy()
-                    for name, feed in feeds.items()
-                    if isinstance(feed, Tensor)
-                }
-            )
+        self._note(feeds, KEPT)
         return await self._session.run(feeds)
+
+    async def keep(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Resident]:
+        """Return the outputs by name, where they are."""
+        self._note(feeds, KEPT)
+        return await self._session.keep(feeds)
+
+    def start(self, first: Mapping[str, Tensor | Resident]) -> Steps:
+        """Begin a sequence of runs."""
+        return Steps(self._session.start(first), lambda feeds: self._note(feeds, KEPT_STEPS))
+
+    def _note(self, feeds: Mapping[str, Tensor | Resident], most: int) -> None:
+        if len(self.feeds) < most:
+            self.feeds.append({name: _array(feed) for name, feed in feeds.items()})
+
+
+class Steps:
+    """A sequence whose first runs are kept, each with the state that it began with."""
+
+    def __init__(self, sequence: OrtSequence, note: Callable[[Given], None]) -> None:
+        self._sequence = sequence
+        self._note = note
+
+    async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
+        """Return the outputs that are not state, by name."""
+        self._note({**self._sequence.state(), **feeds})
+        return await self._sequence.run(feeds)
+
+    def close(self) -> None:
+        """Let the state go."""
+        self._sequence.close()
+
+
+def _array(feed: Tensor | Resident) -> Array:
+    if isinstance(feed, Tensor):
+        return np.frombuffer(feed.data, feed.dtype).reshape(feed.shape).copy()
+    return np.array(feed.handle.numpy())  # type: ignore[attr-defined] # onnxruntime's own value
 
 
 class Subject:
@@ -145,7 +178,11 @@ class Subject:
         host, lanes = ServerHost(), Lanes()
         sessions = {
             name: Recorder(
-                OrtSession([open_graph(g, graphs[g].read_bytes(), False) for g in chain], lanes)
+                OrtSession(
+                    [open_graph(g, graphs[g].read_bytes(), False) for g in chain],
+                    lanes,
+                    variant.state or {},
+                )
             )
             for name, chain in variant.models.items()
         }

@@ -115,6 +115,7 @@ class Road(Entry, frozen=True):
     tier: Tier
     model: str
     models: dict[str, tuple[str, ...]] = {}
+    state: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     settings: dict[str, Any] = {}
     batch: int | None = None
     prefer: Literal["speed", "size"] = "speed"
@@ -228,6 +229,7 @@ def variants(recipe: Recipe) -> tuple[Variant, ...]:
             tier=road.tier,
             model=road.model,
             models=road.models,
+            state=road.state,
             settings=road.settings,
             batch=road.batch,
         )

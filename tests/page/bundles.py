@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+import samples
 from trivium.contract import JSON, File, Input, Manifest, Option, Schema, Tier, Variant, encode
 
 SHOUT = '''
@@ -72,6 +73,21 @@ async def tokens(text: Text, models: Models) -> list[list[int]]:
     return lines
 '''
 
+SAID = '''
+from trivium import Models, Text, function
+
+@function("text.said")
+async def said(text: Text, models: Models) -> list[list[object]]:
+    """Give each line's tokens, what they say at once, and what they say one by one."""
+    lines = []
+    for line in text.split("\\n"):
+        ids = (await models.same.run(ids=models.tokens.encode(line).ids))[0].tolist()
+        stream = models.tokens.stream()
+        pieces = [stream.add(each) for each in ids] + [stream.end()]
+        lines.append([ids, models.tokens.decode(ids), pieces])
+    return lines
+'''
+
 LOOPS = '''
 from array import array
 from trivium import Tensor, Text, function
@@ -103,6 +119,7 @@ def bundle(
     models: dict[str, tuple[str, ...]] | None = None,
     files: dict[str, bytes] | None = None,
     settings: dict[str, Any] | None = None,
+    state: dict[str, str] | None = None,
     tokenizer: str | None = None,
 ) -> Bundle:
     """Return a function's bundle with the same variant for each tier."""
@@ -116,6 +133,7 @@ def bundle(
                 tier=tier,
                 model="toy",
                 models=models or {},
+                state=state or {},
                 settings=settings or {},
                 ms=(0.1, 1.0, 5.0) if tier == Tier.PAGE else (1.0, 5.0, 20.0),
             )
@@ -177,7 +195,25 @@ def double() -> Bundle:
     return bundle(DOUBLE, schema, tiers=(Tier.PAGE,), models=row, files=files)
 
 
-def tokens(tokenizer: bytes) -> Bundle:
+def total() -> Bundle:
+    """Return a function whose model has state."""
+    times = Option(name="times", schema={"type": "integer"}, default=1)
+    return bundle(
+        samples.TOTAL,
+        text("total", "Add up.", times, models="models", streams=True),
+        models={"total": ("total.onnx",)},
+        files={"total.onnx": samples.total_graph()},
+        state={"past_*": "present_*"},
+        tiers=(Tier.PAGE,),
+    )
+
+
+def said(tokenizer: bytes) -> Bundle:
+    """Return a function that gives the tokens of each line, and what they say."""
+    return tokens(tokenizer, "said", SAID)
+
+
+def tokens(tokenizer: bytes, name: str = "tokens", source: str = TOKENS) -> Bundle:
     """Return a function that gives the tokens of each line."""
     kind = helper.make_tensor_value_info
     same = model(
@@ -186,8 +222,8 @@ def tokens(tokenizer: bytes) -> Bundle:
         [kind("same", TensorProto.INT64, [1, "t"])],
     )
     return bundle(
-        TOKENS,
-        text("tokens", "Give the tokens of each line.", models="models"),
+        source,
+        text(name, "Give the tokens of each line.", models="models"),
         tiers=(Tier.PAGE,),
         models={"same": ("same.onnx",)},
         files={"same.onnx": same, "tokenizer.json": tokenizer},

@@ -103,6 +103,30 @@ def test_abort(shared: Opened) -> None:
     assert shared.ask("text.shout", text="hi")["tier"] == "page"
 
 
+def test_steps(visit: Visit, gateway: Gateway) -> None:
+    """A model's state stays in JavaScript from step to step, and ends with the ask."""
+    name, files = bundles.total()
+    gateway.bundles[name] = files
+    page = visit(gateway).ready(name)
+    for _ in range(2):
+        said = page.ask(name, stream=True, text="1 2 3.5", **HERE)
+        assert [each["output"] for each in said] == [1, 3, 6.5, [1, 3, 6.5]]
+    aborted = page.run("""
+        const control = new AbortController();
+        const settings = { signal: control.signal, tiers: ["page"], options: { times: 1e9 } };
+        const parts = [];
+        try {
+            for await (const part of trivium.stream("text.total", { text: "1 1" }, settings)) {
+                if (parts.push(part.output) === 9) control.abort();
+            }
+        } catch (error) {
+            return { name: error.name, last: parts.at(-1) };
+        }
+    """)
+    assert aborted == {"name": "AbortError", "last": 9}
+    assert page.ask(name, text="2", **HERE)["output"] == [2]
+
+
 def test_errors(shared: Opened) -> None:
     """The same codes as everywhere, and the author's own line."""
     broken = shared.ask("text.shout", text="fail", **HERE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 import page.bundles as bundles
 from page.gateway import Gateway
 from page.opened import Opened
+from trivium.hosts.server.host import Tokenizer
+from trivium.sessions import Stream
 
 pytestmark = pytest.mark.browser
 
@@ -106,6 +110,36 @@ def opened(headless: Any) -> Iterator[Opened]:
     served.close()
 
 
+@pytest.fixture(scope="module")
+def saying(headless: Any) -> Iterator[Callable[[bytes], Opened]]:
+    """Return what opens a page with a function that says what its lines' tokens say."""
+    with contextlib.ExitStack() as stack:
+
+        def saying(tokenizer: bytes) -> Opened:
+            served = Gateway(dict([bundles.said(tokenizer)]))
+            stack.callback(served.close)
+            page = headless.new_page()
+            stack.callback(page.close)
+            return Opened(page, served).ready("text.said")
+
+        yield saying
+
+
+def pieces() -> bytes:
+    """Return a tokenizer of bytes and few merges: characters of two bytes on are cut apart."""
+    made = tokenizers.Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(SENTENCES.splitlines(), trainer)
+    return made.to_str().encode()
+
+
 def alone() -> Iterator[str]:
     """Yield each character of the first plane between letters, 64 on a line."""
     characters = [
@@ -136,3 +170,23 @@ def test_parity(opened: Opened, source: Callable[[], Iterator[str]]) -> None:
             if ids != tokenizer.encode(line).ids
         ]
     assert different == [], f"{len(different)} of {len(every)} lines differ: {different[:5]}"
+
+
+@pytest.mark.parametrize("kind", ["words", "bytes"])
+def test_what_tokens_say(saying: Callable[[bytes], Opened], kind: str) -> None:
+    """At once and one by one, special ones left out, the same as on servers."""
+    source = FILE.read_bytes() if kind == "words" else pieces()
+    tokenizer = Tokenizer(source.decode(), None)
+    opened = saying(source)
+    every = [line for line in lines() if line.strip() and "\n" not in line]
+    every = [*every[:200], *every[200::9], "a <|end|> b", "[SEP] a [MASK]"]
+    for start in range(0, len(every), 250):
+        batch = every[start : start + 250]
+        answer = opened.ask("text.said", text="\n".join(batch), tiers=["page"])
+        for line, (ids, whole, parts) in zip(batch, answer["output"], strict=True):
+            assert whole == tokenizer.decode(ids), line
+            stream = Stream(tokenizer.decode)
+            assert parts == [*(stream.add(each) for each in ids), stream.end()], line
+            if kind == "bytes":
+                assert "".join(parts) == whole, line
+                assert whole == line.replace("<|end|>", "")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import onnxruntime as ort
 import pytest
 
-from samples import first_graph, graph, second_graph
+from samples import first_graph, graph, second_graph, total_graph
 from trivium.contract import Resident, Tensor
 from trivium.errors import BundleError, RunFailed
 from trivium.hosts.server.session import Lanes, OrtSession, open_graph
@@ -116,6 +116,97 @@ def test_nothing_may_go_in_and_come_out(lanes: Lanes) -> None:
     outputs = asyncio.run(session(lanes, first_graph(), second_graph()).run({"x": floats()}))
     assert outputs["z"].shape == (0,)
     assert outputs["z"].tolist() == []
+
+
+STATE = {"past_*": "present_*"}
+
+
+def stateful(lanes: Lanes, gpu: bool = False) -> OrtSession:
+    """Return a session that sums all it was ever given in a sequence."""
+    return OrtSession([open_graph("toy.onnx", total_graph(), gpu)], lanes, STATE)
+
+
+def row(*values: float) -> Tensor:
+    """Return float32 [1, n]."""
+    return Tensor.of("float32", (1, len(values)), values)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_sequence_keeps_its_state_in_onnxruntime(lanes: Lanes, gpu: bool) -> None:
+    """Only what is no state comes out; the state is onnxruntime's own value, never an array."""
+    made = stateful(lanes, gpu)
+    made.warm()
+
+    async def steps(**first: Tensor) -> list[float]:
+        sequence = made.start(first)
+        found = []
+        for values in ([1.0], [2.0, 3.0], [4.0]):
+            outputs = await sequence.run({"x": row(*values)})
+            assert list(outputs) == ["total"]
+            found += outputs["total"].tolist()
+        held = sequence.state()["past_x"]
+        assert isinstance(held.handle, ort.OrtValue)
+        assert held.shape == (1, 4 + 2 * len(first))
+        sequence.close()
+        assert sequence.state() == {}
+        return found
+
+    assert asyncio.run(steps()) == [1.0, 6.0, 10.0]
+    assert asyncio.run(steps(past_x=row(5.0, 5.0))) == [11.0, 16.0, 20.0]
+
+
+def test_sequences_do_not_mix(lanes: Lanes) -> None:
+    """Each has its own state, side by side."""
+    made = stateful(lanes)
+
+    async def count(step: float) -> list[float]:
+        sequence = made.start({})
+        return [(await sequence.run({"x": row(step)}))["total"].tolist()[0] for _ in range(20)]
+
+    async def both() -> list[list[float]]:
+        return list(await asyncio.gather(count(1.0), count(2.0)))
+
+    assert asyncio.run(both()) == [
+        [float(i) for i in range(1, 21)],
+        [2.0 * i for i in range(1, 21)],
+    ]
+
+
+def test_a_failed_step_leaves_the_state(lanes: Lanes) -> None:
+    """A wrong feed is named, and the next one goes on from before."""
+
+    async def steps() -> list[float]:
+        sequence = stateful(lanes).start({})
+        await sequence.run({"x": row(1.0)})
+        with pytest.raises(RunFailed, match="missing: x"):
+            await sequence.run({"y": row(1.0)})
+        with pytest.raises(RunFailed, match="the model failed"):
+            await sequence.run({"x": floats(1.0)})
+        found: list[float] = (await sequence.run({"x": row(1.0)}))["total"].tolist()
+        return found
+
+    assert asyncio.run(steps()) == [2.0]
+
+
+def test_outputs_may_stay_and_be_fed(lanes: Lanes) -> None:
+    """To another model's run, as state to begin with, or as a fixed input of each step."""
+
+    async def chain() -> tuple[list[float], list[float], list[float]]:
+        kept = (await session(lanes, first_graph()).keep({"x": floats(1, 2)}))["y"]
+        assert (kept.dtype, kept.shape) == ("float32", (2,))
+        onward = await session(lanes, second_graph()).run({"y": kept})
+        made = stateful(lanes)
+        rows = await made.keep({"x": row(1.0), "past_x": row(2.0)})
+        begun = made.start({"past_x": rows["present_x"]})
+        fixed = made.start({"x": row(3.0)})
+        await fixed.run({})
+        return (
+            onward["z"].tolist(),
+            (await begun.run({"x": row(4.0)}))["total"].tolist(),
+            (await fixed.run({}))["total"].tolist(),
+        )
+
+    assert asyncio.run(chain()) == ([30.0, 50.0], [7.0], [6.0])
 
 
 def test_asks_side_by_side_do_not_mix(lanes: Lanes) -> None:

@@ -220,3 +220,15 @@ def test_boxes_and_masks_are_plain_json() -> None:
     }
     mask = Mask(label="person", width=3, height=2, runs=[1, 4, 1])
     assert decode(encode(mask, JSON), Mask, JSON) == mask
+
+
+def test_a_tensor_is_made_of_numbers() -> None:
+    """By dtype and shape; what does not fit is refused."""
+    made = Tensor.of("int64", (1, 3), [7, 8, 9])
+    assert (made.dtype, made.shape, made.tolist()) == ("int64", (1, 3), [[7, 8, 9]])
+    assert Tensor.of("float32", (2, 0), []).tolist() == [[], []]
+    assert Tensor.of("bool", (2,), [0, 7]).tolist() == [False, True]
+    with pytest.raises(BadInput, match=r"2 numbers do not fill the shape \(3,\)"):
+        Tensor.of("float32", (3,), [1, 2])
+    with pytest.raises(BadInput, match="dtype 'float99' is not one of bool"):
+        Tensor.of("float99", (1,), [1])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 import toys
-from trivium.contract import Answer, Ask, Blob, Budget, Fault, Input, Option, Part, Tier
+from trivium.contract import Answer, Ask, Blob, Budget, Fault, Input, Option, Part, Tensor, Tier
 from trivium.engine import Engine
 from trivium.errors import (
     BadInput,
@@ -373,3 +374,45 @@ def test_a_stream_without_an_answer_is_a_failure() -> None:
     edge = toys.engine(EDGE, upstream=Mute(toys.engine(CLOUD, SPELLED)))
     with pytest.raises(TierError, match="ended without an answer"):
         parts(edge)
+
+
+HELD = """
+from collections.abc import AsyncIterator
+from trivium import Models, Tensor, Text, function
+
+ENDED = []
+HELD = []
+
+@function("text.held")
+async def held(text: Text, models: Models) -> AsyncIterator[float]:
+    steps = models.m.start()  # and never ends it: the ask does
+    HELD.append(steps)
+    try:
+        while True:
+            yield (await steps.run(x=Tensor.of("float32", (1,), [1.0]))).tolist()[0]
+    finally:
+        ENDED.append(text)
+"""
+
+
+@pytest.mark.parametrize("tier", list(Tier))
+def test_a_stream_that_nobody_takes_ends_at_once(tier: Tier) -> None:
+    """Through any number of hops: the function's block is left, and its state let go."""
+    made = toys.manifest("text.held", "held", streams=True, models={"m": ("m.onnx",)})
+    page, edge, cloud = three((HELD, made))
+
+    async def some() -> None:
+        asked = Ask(function="text.held", inputs={"text": tier}, tiers=(tier,))
+        stream = page.stream(asked)
+        assert [await anext(stream) for _ in range(2)] == [Part(output=1.0), Part(output=2.0)]
+        assert isinstance(stream, AsyncGenerator)
+        await stream.aclose()
+
+    toys.run(some())
+    engine = {PAGE: page, EDGE: edge, CLOUD: cloud}[tier]
+    (function,) = engine.functions["text.held"].values()
+    known = function.call.__globals__
+    assert known["ENDED"][-1] == tier
+    assert engine.running == 0
+    with pytest.raises(RunFailed, match="have ended"):
+        toys.run(known["HELD"][-1].run(x=Tensor.of("float32", (1,), [1.0])))

@@ -145,3 +145,65 @@ def test_an_image_knows_its_size() -> None:
     """Height comes first in the pixels' shape."""
     image = Image(Tensor(dtype="uint8", shape=(2, 3, 3), data=bytes(18)))
     assert (image.height, image.width) == (2, 3)
+
+
+def models() -> Models:
+    """Return one model."""
+    return Models(Loaded({"m": toys.FakeSession()}), lambda: 0.0)
+
+
+def ones(count: int = 1) -> Tensor:
+    """Return float32 [count] of ones."""
+    return Tensor.of("float32", (count,), [1.0] * count)
+
+
+def test_steps_carry_their_state_on() -> None:
+    """Each begins where the last one ended, or where `start` was told to begin."""
+
+    async def steps(**first: Tensor) -> list[float]:
+        found: list[float] = []
+        async with models().m.start(**first) as each:
+            found += (await each.run(x=ones(2))).tolist()
+            found += (await each.run_all(x=ones()))["y"].tolist()
+        return found
+
+    assert toys.run(steps()) == [2.0, 3.0]
+    assert toys.run(steps(past=ones(5))) == [7.0, 8.0]
+
+
+def test_steps_end_with_their_block_and_with_the_ask() -> None:
+    """After that there is no state to go on with."""
+    all_models = models()
+    steps = all_models.m.start()
+    toys.run(steps.run(x=ones()))
+    all_models.close()
+    with pytest.raises(RunFailed, match="the steps of model 'm' have ended"):
+        toys.run(steps.run(x=ones()))
+    steps.close()
+
+
+def test_a_failed_step_may_be_tried_again() -> None:
+    """The state is that before it."""
+    steps = models().m.start()
+    with pytest.raises(RunFailed, match="the model failed"):
+        toys.run(steps.run(fail=ones()))
+    assert toys.run(steps.run(x=ones())).tolist() == [1.0]
+
+
+def test_a_cancelled_step_ends_all() -> None:
+    """The state may be that before or after it: nobody can go on from there."""
+    steps = models().m.start()
+    pending = steps.run(hang=ones())
+    pending.send(None)
+    with pytest.raises(RunFailed, match="a step of model 'm' is still running"):
+        toys.run(steps.run(x=ones()))
+    with pytest.raises(KeyboardInterrupt):
+        pending.throw(KeyboardInterrupt)
+    with pytest.raises(RunFailed, match="have ended"):
+        toys.run(steps.run(x=ones()))
+
+
+def test_outputs_may_stay() -> None:
+    """They are fed to a model without their numbers ever coming here."""
+    kept = toys.run(models().m.keep(x=ones(3)))
+    assert (kept["y"].dtype, kept["y"].shape) == ("float32", (3,))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -65,6 +66,20 @@ class Tensor(Noun, frozen=True, kw_only=True):
     dtype: str
     shape: tuple[int, ...]
     data: bytes | memoryview[Any]
+
+    @classmethod
+    def of(cls, dtype: str, shape: Sequence[int], values: Iterable[float]) -> Tensor:
+        """Return numbers as a tensor: `Tensor.of("int64", (1, 2), [7, 9])`."""
+        if dtype not in CODES:
+            raise BadInput(f"dtype {dtype!r} is not one of {', '.join(CODES)}")
+        truths = dtype == "bool"
+        flat: array[Any] = array(
+            "B" if truths else CODES[dtype], map(bool, values) if truths else values
+        )
+        if len(flat) != math.prod(shape):
+            raise BadInput(f"{len(flat)} numbers do not fill the shape {tuple(shape)}")
+        # A view without elements can't be cast, so that nobody could read it.
+        return cls(dtype=dtype, shape=tuple(shape), data=memoryview(flat) if flat else b"")
 
     @property
     def values(self) -> memoryview[Any]:
@@ -325,6 +340,8 @@ class Variant(Noun, frozen=True, kw_only=True):
     """A function for one tier.
 
     `models` maps each session's name to graphs that run in a row, outputs feeding inputs by name.
+    `state` maps inputs that a sequence of runs carries on to the outputs that are their next
+    values, such as `past_*` to `present_*`; a `*` stands for the same text in both.
     `quality` is relative to the full variant, by `metric` on `data`; `gate` says whether it came
     near enough. `ms` holds the p5, p50 and p95 expected on that tier.
     """
@@ -332,6 +349,8 @@ class Variant(Noun, frozen=True, kw_only=True):
     tier: Tier
     model: str
     models: dict[str, tuple[str, ...]] = {}
+    # Left out where unset: else a younger field would change the version of every bundle.
+    state: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     settings: dict[str, Any] = {}
     quality: float = 1.0
     quality_low: float | None = None
@@ -382,29 +401,6 @@ class Manifest(Noun, frozen=True, kw_only=True):
     def variant(self, tier: Tier) -> Variant | None:
         """Return the variant for `tier`, or none if the function does not run there."""
         return next((variant for variant in self.variants if variant.tier == tier), None)
-
-
-class Session(Protocol):
-    """One model, loaded on this tier."""
-
-    async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
-        """Return the outputs by name."""
-
-
-class Tokens(Protocol):
-    """What `models.tokens.encode` gives: both tensors are int64 of shape [1, t]."""
-
-    @property
-    def ids(self) -> Tensor | Resident: ...
-    @property
-    def mask(self) -> Tensor | Resident: ...
-
-
-class Tokenizer(Protocol):
-    """The same `tokenizer.json` on every tier."""
-
-    def encode(self, text: str) -> Tokens:
-        """Return the tokens of `text`; over the variant's `max_tokens` raise TooLarge."""
 
 
 class Upstream(Protocol):

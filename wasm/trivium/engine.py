@@ -5,7 +5,8 @@ Page, edge and cloud are this one class with other arguments.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
@@ -58,6 +59,16 @@ class Host(Protocol):
 
     def report(self, error: BaseException, where: str | None) -> None:
         """Tell the developer, not the caller, that a function failed."""
+
+
+@asynccontextmanager
+async def closing(parts: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """End what gives the parts as soon as nobody takes them any more, not when it is collected."""
+    try:
+        yield parts
+    finally:
+        if isinstance(parts, AsyncGenerator):
+            await parts.aclose()
 
 
 class Engine:
@@ -153,17 +164,17 @@ class Engine:
             failures: list[str] = []
             begun = False
             for leg in legs:
-                parts = self._parts(ask, plan, leg, started, span)
                 try:
-                    while True:
-                        left = ask.budget.ms if begun else self._left(ask, started)
-                        part = await self.host.limit(anext(parts), left)
-                        if isinstance(part, Answer):
-                            self._measured(ask, plan, part.tier, started)
-                            yield self._finish(part, plan, failures, span)
-                            return
-                        begun = True
-                        yield part
+                    async with closing(self._parts(ask, plan, leg, started, span)) as parts:
+                        while True:
+                            left = ask.budget.ms if begun else self._left(ask, started)
+                            part = await self.host.limit(anext(parts), left)
+                            if isinstance(part, Answer):
+                                self._measured(ask, plan, part.tier, started)
+                                yield self._finish(part, plan, failures, span)
+                                return
+                            begun = True
+                            yield part
                 except TriviumError as error:
                     if begun:
                         yield Fault.of(error)
@@ -230,8 +241,9 @@ class Engine:
     ) -> AsyncIterator[Part | Answer]:
         """Yield what one leg gives; `whole` asks the next hop for the answer alone."""
         if leg == (self.tier,):
-            async for part in self._local(ask, plan, started, span):
-                yield part
+            async with closing(self._local(ask, plan, started, span)) as local:
+                async for part in local:
+                    yield part
             return
         assert self.upstream is not None
         begun = self.host.clock()
@@ -241,11 +253,12 @@ class Engine:
             if whole:
                 yield self._hopped(await self.upstream.infer(onward), begun)
                 return
-            async for part in self.upstream.stream(onward):
-                if isinstance(part, Answer):
-                    yield self._hopped(part, begun)
-                    return
-                yield part
+            async with closing(self.upstream.stream(onward)) as parts:
+                async for part in parts:
+                    if isinstance(part, Answer):
+                        yield self._hopped(part, begun)
+                        return
+                    yield part
         raise TierError(f"the parts from {leg[0]} ended without an answer", tier=leg[0])
 
     async def _local(
@@ -265,7 +278,7 @@ class Engine:
         self.running += 1
         try:
             with self.tracer.span("open", parent):
-                loaded = await self.host.open(function)
+                models = Models(await self.host.open(function), clock)
             opened = clock()
             with self.tracer.span("decode", parent):
                 inputs = {
@@ -273,7 +286,6 @@ class Engine:
                     for each in schema.inputs
                 }
             decoded = clock()
-            models = Models(loaded, clock)
             arguments: dict[str, Any] = {**inputs, **options}
             with self.tracer.span("run", parent, **{"trivium.model": variant.model}) as span:
                 if schema.models:
@@ -284,9 +296,10 @@ class Engine:
                 try:
                     if schema.streams:
                         output = []
-                        async for piece in function.call(**arguments):
-                            output.append(piece)
-                            yield Part(output=piece)
+                        async with closing(function.call(**arguments)) as pieces:
+                            async for piece in pieces:
+                                output.append(piece)
+                                yield Part(output=piece)
                     else:
                         output = await function.call(**arguments)
                 except TriviumError as error:
@@ -294,6 +307,8 @@ class Engine:
                     raise
                 except Exception as error:  # whatever the author's code or its model raises
                     raise self._broken(function, error) from error
+                finally:
+                    models.close()
             ended = clock()
         finally:
             self.running -= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -15,14 +15,14 @@ from .contract import (
     Option,
     Resident,
     Schema,
-    Session,
     Tensor,
-    Tokenizer,
     Variant,
 )
 from .errors import BadInput, BundleError, RunFailed
+from .sessions import Runs, Session, Stream, Tokenizer, Tokens
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def function(name: str) -> Callable[[F], F]:
@@ -42,33 +42,130 @@ class Asker(Protocol):
         """Return the other function's output; inputs and options are given by name."""
 
 
+class Steps:
+    """Runs of one model, each of which begins with the state that the last one left.
+
+    The state ends with the `async with` block, with a run that is cancelled, or with the ask.
+    """
+
+    __slots__ = ("_busy", "_ended", "_model", "_sequence")
+
+    def __init__(self, model: Model, sequence: Runs) -> None:
+        self._model = model
+        self._sequence = sequence
+        self._busy = self._ended = False
+
+    async def __aenter__(self) -> Steps:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    async def run_all(self, **feeds: Tensor | Resident) -> dict[str, Tensor]:
+        """Run the model once more and return all its outputs that are not state, by name."""
+        if self._ended or self._busy:
+            raise RunFailed(
+                f"the steps of model {self._model.name!r} have ended"
+                if self._ended
+                else f"a step of model {self._model.name!r} is still running; await it first"
+            )
+        self._busy = True
+        try:
+            return await self._model.timed(self._sequence.run(feeds))
+        except RunFailed:
+            raise
+        except BaseException:
+            # Cancelled: the state may be that before the step, or after it.
+            self.close()
+            raise
+        finally:
+            self._busy = False
+
+    async def run(self, **feeds: Tensor | Resident) -> Tensor:
+        """Run a model that has one output beside its state once more, and return it."""
+        return self._model.only(await self.run_all(**feeds))
+
+    def close(self) -> None:
+        """Let the state go."""
+        if not self._ended:
+            self._ended = True
+            self._sequence.close()
+
+
 class Model:
     """One of a variant's sessions, as the function's author calls it."""
 
-    __slots__ = ("_clock", "_name", "_session", "ms")
+    __slots__ = ("_clock", "_session", "_started", "ms", "name")
 
     def __init__(self, name: str, session: Session, clock: Callable[[], float]) -> None:
-        self._name = name
+        self.name = name
         self._session = session
         self._clock = clock
+        self._started: list[Steps] = []
         self.ms = 0.0
 
     async def run_all(self, **feeds: Tensor | Resident) -> dict[str, Tensor]:
         """Run the model and return all its outputs by name."""
-        started = self._clock()
-        try:
-            return await self._session.run(feeds)
-        finally:
-            self.ms += self._clock() - started
+        return await self.timed(self._session.run(feeds))
 
     async def run(self, **feeds: Tensor | Resident) -> Tensor:
         """Run a model that has one output, and return it."""
-        outputs = await self.run_all(**feeds)
+        return self.only(await self.run_all(**feeds))
+
+    async def keep(self, **feeds: Tensor | Resident) -> dict[str, Resident]:
+        """Run the model and leave its outputs where they are; feed them to a model, or `start`."""
+        return await self.timed(self._session.keep(feeds))
+
+    def start(self, **first: Tensor | Resident) -> Steps:
+        """Begin steps whose state stays on the model's side: `async with models.m.start() as s`.
+
+        `first` gives state that is not to begin empty, and inputs that are the same in each step.
+        """
+        steps = Steps(self, self._session.start(first))
+        self._started.append(steps)
+        return steps
+
+    def close(self) -> None:
+        """End all steps."""
+        for steps in self._started:
+            steps.close()
+
+    async def timed(self, work: Awaitable[T]) -> T:
+        """Return what `work` gives, and count its time."""
+        started = self._clock()
+        try:
+            return await work
+        finally:
+            self.ms += self._clock() - started
+
+    def only(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Return the one output there is; raise RunFailed if there are others."""
         if len(outputs) != 1:
             raise RunFailed(
-                f"model {self._name!r} has the outputs {', '.join(outputs)}; use run_all"
+                f"model {self.name!r} has the outputs {', '.join(outputs)}; use run_all"
             )
         return next(iter(outputs.values()))
+
+
+class Codec:
+    """A variant's tokenizer, as the function's author calls it."""
+
+    __slots__ = ("_tokenizer",)
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def encode(self, text: str) -> Tokens:
+        """Return the tokens of `text`; over the variant's `max_tokens` raise TooLarge."""
+        return self._tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, without special ones; what is no UTF-8 becomes U+FFFD."""
+        return self._tokenizer.decode(ids)
+
+    def stream(self) -> Stream:
+        """Return what turns tokens to text as they come: `add(id)` each, then `end()`."""
+        return Stream(self._tokenizer.decode)
 
 
 class Models:
@@ -96,16 +193,21 @@ class Models:
         return self._loaded.settings
 
     @property
-    def tokens(self) -> Tokenizer:
+    def tokens(self) -> Codec:
         """Return the bundle's tokenizer."""
         if self._loaded.tokenizer is None:
             raise RunFailed("this bundle has no tokenizer; name one in its recipe")
-        return self._loaded.tokenizer
+        return Codec(self._loaded.tokenizer)
 
     @property
     def ms(self) -> float:
         """Return the milliseconds spent in models so far."""
         return sum(model.ms for model in self._models.values())
+
+    def close(self) -> None:
+        """Let go of all that models still hold for this ask."""
+        for model in self._models.values():
+            model.close()
 
 
 class Loaded:

@@ -15,7 +15,14 @@ type Feeds = Record<string, Ort.Tensor>;
 /** The size that open dimensions have when a session is warmed. */
 const WARM = 8;
 
-const BYTES: Record<string, number> = { int64: 8, float64: 8, uint8: 1, int8: 1, bool: 1 };
+const BYTES: Record<string, number> = {
+  int64: 8,
+  float64: 8,
+  float16: 2,
+  uint8: 1,
+  int8: 1,
+  bool: 1,
+};
 
 /** One output as Python reads it: names and numbers, and `data` to copy once. */
 export interface Output {
@@ -41,6 +48,15 @@ export interface Encoded {
 /** A tokenizer, as its `tokenizer.json` describes it. */
 export interface Tokens {
   encode(line: string): Encoded;
+  decode(ids: readonly number[]): string;
+}
+
+/** One output that stays here. */
+export interface Kept {
+  name: string;
+  dtype: string;
+  shape: readonly number[];
+  handle: Ort.Tensor;
 }
 
 export class Bridge {
@@ -69,7 +85,7 @@ export class Bridge {
   }
 
   /** Loads a variant's models, each a row of graphs; outputs feed the next one's inputs. */
-  async models({ models }: Variant, files: Files): Promise<Models> {
+  async models({ models, state }: Variant, files: Files): Promise<Models> {
     const graphs = new Map<string, Ort.InferenceSession>();
     for (const file of new Set(Object.values(models).flat())) {
       graphs.set(file, await this.chained(() => this.create(file, files)));
@@ -77,7 +93,7 @@ export class Bridge {
     const sessions = new Map<string, Session>();
     for (const [name, row] of Object.entries(models)) {
       const found = row.map((file) => graphs.get(file)).filter((graph) => graph !== undefined);
-      const session = new Session(this, found);
+      const session = new Session(this, found, state ?? {});
       // Zeros may not be what the graphs take; then the first ask warms them.
       await session.warm().catch(() => undefined);
       sessions.set(name, session);
@@ -90,11 +106,12 @@ export class Bridge {
 
   /** Reads a `tokenizer.json`. */
   tokens(file: Uint8Array): Tokens {
-    const cut = tokenizer(new TextDecoder().decode(file));
+    const lines = tokenizer(new TextDecoder().decode(file));
     return {
+      decode: (ids) => lines.decode(ids),
       encode: (line) => {
         const begun = performance.now();
-        const { ids, mask } = cut(line);
+        const { ids, mask } = lines.encode(line);
         const made = { count: ids.length, ids: this.integers(ids), mask: this.integers(mask) };
         this.spent.tokens += performance.now() - begun;
         return made;
@@ -116,6 +133,8 @@ export class Bridge {
         return new this.ort.Tensor(dtype, new Int32Array(buffer), shape);
       case "int8":
         return new this.ort.Tensor(dtype, new Int8Array(buffer), shape);
+      case "float16":
+        return new this.ort.Tensor(dtype, new Uint16Array(buffer), shape);
       case "uint8":
       case "bool":
         return new this.ort.Tensor(dtype, new Uint8Array(buffer), shape);
@@ -174,54 +193,168 @@ export class Bridge {
 export class Session {
   private readonly bridge: Bridge;
   private readonly graphs: readonly Ort.InferenceSession[];
+  /** The inputs that are state, and the outputs that are their next values. */
+  private readonly carried: ReadonlyMap<string, string>;
 
-  constructor(bridge: Bridge, graphs: readonly Ort.InferenceSession[]) {
+  constructor(
+    bridge: Bridge,
+    graphs: readonly Ort.InferenceSession[],
+    state: Readonly<Record<string, string>>,
+  ) {
     this.bridge = bridge;
     this.graphs = graphs;
+    const outputs = new Set(graphs.flatMap((graph) => graph.outputNames));
+    this.carried = carried(state, graphs.flatMap((graph) => graph.inputNames), outputs);
   }
 
   /** Runs the row on name, tensor, name, tensor …; tensors between graphs stay here. */
-  run(...pairs: (string | Ort.Tensor)[]): Promise<Output[]> {
-    const known: Feeds = {};
-    for (let i = 0; i < pairs.length; i += 2) {
-      known[pairs[i] as string] = pairs[i + 1] as Ort.Tensor;
-    }
-    return this.bridge.chained(() => this.row(known));
+  async run(...pairs: (string | Ort.Tensor)[]): Promise<Output[]> {
+    return shown((await this.bridge.chained(() => this.row(named(pairs)))).last);
+  }
+
+  /** Runs the row; its outputs stay here. */
+  async keep(...pairs: (string | Ort.Tensor)[]): Promise<Kept[]> {
+    const { last } = await this.bridge.chained(() => this.row(named(pairs)));
+    return Object.entries(last).map(([name, handle]) => ({
+      name,
+      dtype: handle.type,
+      shape: handle.dims,
+      handle,
+    }));
+  }
+
+  /** Begins runs that hand on their state; `pairs` are given to each, or to the first as state. */
+  start(...pairs: (string | Ort.Tensor)[]): Sequence {
+    const held = { ...this.empty(), ...named(pairs) };
+    return new Sequence(held, this.carried, (known) =>
+      this.bridge.chained(() => this.row(known)),
+    );
   }
 
   /** Runs once on zeros, so that the first ask does not pay for lazy initialisation. */
   async warm(): Promise<void> {
-    const pairs = this.graphs[0]?.inputMetadata.flatMap((input) => {
-      if (!input.isTensor) return [];
+    const feeds = this.empty();
+    for (const input of this.graphs[0]?.inputMetadata ?? []) {
+      if (!input.isTensor || input.name in feeds) continue;
       const shape = input.shape.map((size) => (typeof size === "number" ? size : WARM));
-      return [input.name, this.bridge.zeros(input.type, shape)];
-    });
+      feeds[input.name] = this.bridge.zeros(input.type, shape);
+    }
     const { run } = this.bridge.spent;
-    await this.run(...(pairs ?? []));
+    await this.bridge.chained(() => this.row(feeds));
     this.bridge.spent.run = run;
   }
 
-  private async row(known: Feeds): Promise<Output[]> {
+  /** No state: of open sizes the first is one row's, all others are nothing as yet. */
+  private empty(): Feeds {
+    const feeds: Feeds = {};
+    for (const input of this.graphs.flatMap((graph) => graph.inputMetadata)) {
+      if (!input.isTensor || !this.carried.has(input.name)) continue;
+      const shape = input.shape.map((size, axis) =>
+        typeof size === "number" ? size : Number(axis === 0),
+      );
+      feeds[input.name] = this.bridge.zeros(input.type, shape);
+    }
+    return feeds;
+  }
+
+  private async row(known: Feeds): Promise<Ran> {
     const begun = performance.now();
-    let outputs: Feeds = {};
+    let last: Feeds = {};
+    let all = known;
     for (const graph of this.graphs) {
       const feeds: Feeds = {};
       for (const name of graph.inputNames) {
-        const feed = outputs[name] ?? known[name];
+        const feed = all[name];
         if (!feed) {
-          const given = Object.keys({ ...known, ...outputs }).join(", ");
+          const given = Object.keys(all).join(", ");
           throw new Error(`the model's input ${name} is missing; given: ${given}`);
         }
         feeds[name] = feed;
       }
-      outputs = (await graph.run(feeds)) as Feeds;
+      last = (await graph.run(feeds)) as Feeds;
+      all = { ...all, ...last };
     }
     this.bridge.spent.run += performance.now() - begun;
-    return Object.entries(outputs).map(([name, { type, dims, data }]) => ({
-      name,
-      dtype: type,
-      shape: dims,
-      data,
-    }));
+    return { last, all };
   }
+}
+
+/** What a row of graphs gave: the last one's outputs, and all that is known after it. */
+interface Ran {
+  last: Feeds;
+  all: Feeds;
+}
+
+/** Runs of one session, each of which begins with the state that the last one left. */
+export class Sequence {
+  private held: Feeds | null;
+  private readonly carried: ReadonlyMap<string, string>;
+  private readonly row: (known: Feeds) => Promise<Ran>;
+
+  constructor(
+    held: Feeds,
+    carried: ReadonlyMap<string, string>,
+    row: (known: Feeds) => Promise<Ran>,
+  ) {
+    this.held = held;
+    this.carried = carried;
+    this.row = row;
+  }
+
+  /** Runs once more and gives the outputs that are not state. */
+  async run(...pairs: (string | Ort.Tensor)[]): Promise<Output[]> {
+    if (!this.held) throw new Error("the sequence has ended");
+    const { last, all } = await this.row({ ...this.held, ...named(pairs) });
+    const outputs = { ...last };
+    const next: Feeds = {};
+    for (const [input, output] of this.carried) {
+      const value = all[output];
+      if (value) next[input] = value;
+      delete outputs[output];
+    }
+    // Closed meanwhile: then nobody will ask for what this run left.
+    if (this.held) this.held = { ...this.held, ...next };
+    return shown(outputs);
+  }
+
+  /** Lets the state go. */
+  close(): void {
+    this.held = null;
+  }
+}
+
+/** Which inputs are state, and their next values: `past_*` to `present_*`. */
+function carried(
+  state: Readonly<Record<string, string>>,
+  inputs: readonly string[],
+  outputs: ReadonlySet<string>,
+): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const name of inputs) {
+    for (const [pattern, next] of Object.entries(state)) {
+      const [head = "", tail] = pattern.split("*");
+      const middle = name.slice(head.length, name.length - (tail ?? "").length);
+      if (head + (tail === undefined ? "" : middle + tail) !== name) continue;
+      const target = next.replaceAll("*", middle);
+      if (outputs.has(target)) found.set(name, target);
+    }
+  }
+  return found;
+}
+
+function named(pairs: readonly (string | Ort.Tensor)[]): Feeds {
+  const feeds: Feeds = {};
+  for (let i = 0; i < pairs.length; i += 2) {
+    feeds[pairs[i] as string] = pairs[i + 1] as Ort.Tensor;
+  }
+  return feeds;
+}
+
+function shown(outputs: Feeds): Output[] {
+  return Object.entries(outputs).map(([name, { type, dims, data }]) => ({
+    name,
+    dtype: type,
+    shape: dims,
+    data,
+  }));
 }

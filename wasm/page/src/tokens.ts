@@ -2,14 +2,26 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 
-/** Returns what cuts a text as its `tokenizer.json` says: its ids, and a mask as long. */
-export function tokenizer(json: string): (line: string) => { ids: number[]; mask: number[] } {
+/** Cuts texts, and puts tokens together again. */
+export interface Lines {
+  /** Returns a text's ids, and a mask as long. */
+  encode(line: string): { ids: number[]; mask: number[] };
+  /** Returns the text of tokens, without special ones. */
+  decode(ids: readonly number[]): string;
+}
+
+/** Returns what cuts a text as its `tokenizer.json` says. */
+export function tokenizer(json: string): Lines {
   const parsed = JSON.parse(json) as { normalizer: Normalizer | null };
   const made = new Tokenizer(parsed, {});
   const prepare = parsed.normalizer?.type === "BertNormalizer" ? bert(parsed.normalizer) : null;
-  return (line) => {
-    const { ids, attention_mask: mask } = made.encode(prepare?.(line) ?? line);
-    return { ids, mask };
+  return {
+    encode: (line) => {
+      const { ids, attention_mask: mask } = made.encode(prepare?.(line) ?? line);
+      return { ids, mask };
+    },
+    decode: (ids) =>
+      made.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: false }),
   };
 }
 

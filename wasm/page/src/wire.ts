@@ -118,6 +118,7 @@ export interface Variant {
   tier: Tier;
   model: string;
   models: Record<string, string[]>;
+  state?: Record<string, string>;
   settings: Record<string, Json>;
   quality: number;
 }

@@ -57,6 +57,24 @@ class Graphs(Protocol):
     """Graphs that run in a row."""
 
     def run(self, *pairs: object) -> Awaitable[Sequence[Output]]: ...
+    def keep(self, *pairs: object) -> Awaitable[Sequence[Kept]]: ...
+    def start(self, *pairs: object) -> Runs: ...
+
+
+class Kept(Protocol):
+    """One output of a model that stays in JavaScript."""
+
+    name: str
+    dtype: str
+    shape: Sequence[int]
+    handle: object
+
+
+class Runs(Protocol):
+    """Runs of graphs that hand on their state."""
+
+    def run(self, *pairs: object) -> Awaitable[Sequence[Output]]: ...
+    def close(self) -> None: ...
 
 
 class Line(Protocol):
@@ -71,6 +89,7 @@ class Lines(Protocol):
     """A tokenizer."""
 
     def encode(self, text: str) -> Line: ...
+    def decode(self, ids: object) -> str: ...
 
 
 class Picture(Protocol):
@@ -95,21 +114,57 @@ class Session:
 
     async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
         """Run the model; residents stay on the other side, outputs come over in one copy."""
+        return await _come(self._graphs.run(*self.pairs(feeds)))
+
+    async def keep(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Resident]:
+        """Run the model; its outputs stay on the other side."""
+        try:
+            outputs = await self._graphs.keep(*self.pairs(feeds))
+        except JsException as error:
+            raise translated(error) from error
+        return {each.name: Resident(each.dtype, tuple(each.shape), each.handle) for each in outputs}
+
+    def start(self, first: Mapping[str, Tensor | Resident]) -> Runner:
+        """Begin a sequence of runs."""
+        return Runner(self, self._graphs.start(*self.pairs(first)))
+
+    def pairs(self, feeds: Mapping[str, Tensor | Resident]) -> list[object]:
+        """Return names and handles in turn."""
         pairs: list[object] = []
         for name, feed in feeds.items():
             pairs += (name, feed.handle if isinstance(feed, Resident) else self._handle(feed))
-        try:
-            outputs = await self._graphs.run(*pairs)
-        except JsException as error:
-            raise translated(error) from error
-        return {
-            each.name: Tensor(dtype=each.dtype, shape=tuple(each.shape), data=each.data.to_bytes())
-            for each in outputs
-        }
+        return pairs
 
     def _handle(self, tensor: Tensor) -> object:
         view = memoryview(tensor.data).cast("B")
         return self._bridge.tensor(tensor.dtype, to_js(tensor.shape), to_js(view))
+
+
+class Runner:
+    """Runs of a model whose state stays in JavaScript."""
+
+    def __init__(self, session: Session, runs: Runs) -> None:
+        self._session = session
+        self._runs = runs
+
+    async def run(self, feeds: Mapping[str, Tensor | Resident]) -> dict[str, Tensor]:
+        """Run the model once more; outputs that are not state come over in one copy."""
+        return await _come(self._runs.run(*self._session.pairs(feeds)))
+
+    def close(self) -> None:
+        """Let the state go."""
+        self._runs.close()
+
+
+async def _come(running: Awaitable[Sequence[Output]]) -> dict[str, Tensor]:
+    try:
+        outputs = await running
+    except JsException as error:
+        raise translated(error) from error
+    return {
+        each.name: Tensor(dtype=each.dtype, shape=tuple(each.shape), data=each.data.to_bytes())
+        for each in outputs
+    }
 
 
 class Encoded:
@@ -139,6 +194,13 @@ class Tokenizer:
             raise translated(error) from error
         limits.tokens(line.count, self._most)
         return Encoded(line)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, without special ones."""
+        try:
+            return self._lines.decode(to_js(list(ids)))
+        except JsException as error:
+            raise translated(error) from error
 
 
 class Browser(Timing):

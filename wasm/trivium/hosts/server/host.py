@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 import tokenizers
 
 from ...contract import Blob, Variant
-from ...errors import BundleError, ModelNotReady
+from ...errors import BadInput, BundleError, ModelNotReady
 from ...function import Function, Loaded
 from ...kinds import Given, Image
 from ...loops import use
@@ -53,6 +53,14 @@ class Tokenizer:
         encoding = self._tokenizer.encode(text)
         limits.tokens(len(encoding.ids), self._most)
         return Tokens(encoding)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, without special ones."""
+        try:
+            text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        except (OverflowError, TypeError) as error:
+            raise BadInput(f"{str(list(ids))[:100]} are no tokens: {error}") from error
+        return text
 
 
 class ServerHost(Timing):
@@ -135,7 +143,9 @@ class ServerHost(Timing):
         manifest, variant = bundle.manifest, function.variant
         sessions = {
             name: OrtSession(
-                [open_graph(graph, bundle.read(graph), self._gpu) for graph in graphs], self._lanes
+                [open_graph(graph, bundle.read(graph), self._gpu) for graph in graphs],
+                self._lanes,
+                variant.state or {},
             )
             for name, graphs in variant.models.items()
         }

@@ -41,6 +41,7 @@ from ...contract import (
     encode,
     frame,
 )
+from ...engine import closing
 from ...errors import ERRORS, BadInput, RunFailed, TooLarge, TriviumError
 from .. import tabular
 from .media import IMAGES
@@ -231,9 +232,15 @@ async def stream(request: Incoming, parts: AsyncIterator[Part | Answer | Fault])
         except RunFailed as error:
             yield shape(Fault.of(error))
 
-    return ASGIStreamingResponse(
-        iterator=body(), media_type=media, headers={"cache-control": "no-store"}
-    )
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        response = ASGIStreamingResponse(
+            iterator=body(), media_type=media, headers={"cache-control": "no-store"}
+        )
+        # Ended at once if the client is gone: a function that is between two parts holds a cache.
+        async with closing(parts):
+            await response(scope, receive, send)
+
+    return respond
 
 
 def streaming(request: Incoming) -> bool:
