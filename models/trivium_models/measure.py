@@ -48,7 +48,7 @@ Metric = Annotated[
 """
 
 READ = {"image": tuple(IMAGES), **dict.fromkeys(tabular.READ, (tabular.CSV,))}
-"""The media types of files that are taken as rows, by the kind of input."""
+"""The media types of files that are taken as rows, by the kind of input; of others all are."""
 
 RESAMPLES = 2000
 KEPT_STEPS = 4
@@ -255,7 +255,8 @@ def _files(path: Path, schema: Schema) -> Iterator[Sample]:
     kind = next((each.kind for each in schema.inputs if each.kind != "text"), "image")
     name = _only(schema, kind, path)
     for file in sorted(path.rglob("*")):
-        if mimetypes.guess_type(file.name)[0] in READ.get(kind, ()):
+        taken = kind not in READ or mimetypes.guess_type(file.name)[0] in READ[kind]
+        if taken and file.is_file():
             label = file.parent.name if file.parent != path else None
             yield Sample(inputs={name: str(file)}, output=label)
 

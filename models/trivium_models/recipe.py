@@ -30,11 +30,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Package(Entry, frozen=True):
-    """A wheel from the package registry, pinned by its hash."""
+    """A wheel from the package registry, pinned by its hash.
+
+    Where a version has several, `platform` says whose is meant; `any` is the one for all.
+    """
 
     version: str
     sha256: Hash
     licence: str
+    platform: str = ""
 
 
 class Made(Entry, frozen=True):

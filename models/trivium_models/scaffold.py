@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("name", help="such as shout, or text.shout")
     parser.add_argument(
-        "--modality", choices=list(KINDS), default="text", help="what it takes (%(default)s)"
+        "--modality", choices=["text", "image"], default="text", help="what it takes (%(default)s)"
     )
     parser.add_argument("--model", type=Path, help="an ONNX model that it runs on a picture")
     parser.add_argument("--labels", type=Path, help="names of the model's scores, a line each")

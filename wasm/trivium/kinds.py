@@ -138,8 +138,31 @@ class Table(Decoded):
         return Tensor(dtype="float32", shape=(rows, width), data=flat.tobytes())
 
 
+class Document(Decoded):
+    """A file of any kind, as it came; what its sender calls it may be wrong.
+
+    `head` and `tail` are its first and its last bytes: uint8, at most BLOCK each.
+    """
+
+    __slots__ = ("head", "size", "tail")
+
+    BLOCK = 4096
+
+    def __init__(self, blob: Blob, head: Tensor, tail: Tensor) -> None:
+        super().__init__(blob)
+        self.size = len(blob.data)
+        self.head = head
+        self.tail = tail
+
+
 Given = Text | Decoded
 """What a host makes of one input."""
 
-KINDS: dict[str, type[Given]] = {"text": Text, "image": Image, "series": Series, "table": Table}
+KINDS: dict[str, type[Given]] = {
+    "text": Text,
+    "image": Image,
+    "document": Document,
+    "series": Series,
+    "table": Table,
+}
 """The types of parameters that take what an ask carries, by the name the manifest uses."""

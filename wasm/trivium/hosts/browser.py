@@ -223,6 +223,9 @@ class Browser(Timing):
             plain = value if isinstance(value, str) else replace(value, data=taken(value))
             return tabular.READ[kind](plain)
         blob = limits.blob(kind, value)
+        if kind == "document":
+            data: Any = blob.data  # a typed array
+            return limits.document(blob, lambda start, end: data.subarray(start, end).to_bytes())
         bound: int = variant.settings.get("shrink_above") or 0
         try:
             pixels = await self._bridge.picture(blob.data, blob.media, bound)

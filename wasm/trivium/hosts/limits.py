@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from ..contract import Blob
+from collections.abc import Callable
+
+from ..contract import Blob, Tensor
 from ..errors import BadInput, TooLarge
-from ..kinds import Text
+from ..kinds import Document, Text
 
 MOST_CHARACTERS = 1 << 20
+MOST_DOCUMENT = 32 << 20
 CHARACTERS_A_TOKEN = 64
 """Text above this many characters for each token allowed is refused without counting its tokens."""
 
@@ -27,8 +30,22 @@ def text(value: str | Blob) -> Text:
 def blob(kind: str, value: str | Blob) -> Blob:
     """Return what is not text, if it came with its media type."""
     if isinstance(value, str):
-        raise BadInput(f"an {kind} is given as media and data, not as a string")
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise BadInput(f"{article} {kind} is given as media and data, not as a string")
     return value
+
+
+def document(blob: Blob, cut: Callable[[int, int], bytes]) -> Document:
+    """Return a file within its limit; `cut` gives a range of its bytes."""
+    size = len(blob.data)
+    if size > MOST_DOCUMENT:
+        raise TooLarge(f"the document has {size} bytes; at most {MOST_DOCUMENT} are allowed")
+    part = min(size, Document.BLOCK)
+    head, tail = (
+        Tensor(dtype="uint8", shape=(part,), data=cut(start, start + part))
+        for start in (0, size - part)
+    )
+    return Document(blob, head, tail)
 
 
 def tokenizable(value: str, most: int | None) -> None:

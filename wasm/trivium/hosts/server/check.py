@@ -214,16 +214,20 @@ def _short(output: Any) -> str:
     if _vector(output):
         return f"{len(output)} numbers: " + ", ".join(f"{x:.3f}" for x in output[:3]) + ", …"
     best = _best(output)
-    if best is not None and isinstance(output[0].get("score"), int | float):
-        return f"{best} {output[0]['score']:.2f}"
+    if best is not None and isinstance(_first(output).get("score"), int | float):
+        return f"{best} {_first(output)['score']:.2f}"
     text = encode(output, JSON).decode()
     return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _best(output: Any) -> Any:
-    """Return the first of some labels, or none."""
-    first = output[0] if isinstance(output, list) and output else None
+    """Return the first of some labels, or the only one, or none."""
+    first = _first(output)
     return first.get("label") if isinstance(first, dict) else None
+
+
+def _first(output: Any) -> Any:
+    return output[0] if isinstance(output, list) and output else output
 
 
 def _vector(value: Any) -> bool:

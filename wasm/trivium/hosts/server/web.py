@@ -70,10 +70,12 @@ ASK_HEADERS = (
 )
 """The request headers that say of a raw body what an Ask's fields say of themselves."""
 
+ANY = "*/*"
 _LARGE = f"the request is too large; at most {MOST_BODY} bytes are allowed"
 _KINDS = {
     "text": ("text/plain",),
     "image": tuple(IMAGES),
+    "document": (ANY,),
     **dict.fromkeys(tabular.READ, (tabular.CSV,)),
 }
 _STATUS_CODES = {404: "unknown_function", 413: "too_large", 401: "unauthenticated"}
@@ -147,14 +149,14 @@ def _raw(
     request: Incoming, media: str, parameters: str, body: bytes, name: str, schema: Schema | None
 ) -> Ask:
     inputs = schema.inputs if schema else ()
-    taker = next((each for each in inputs if media in _KINDS.get(each.kind, ())), None)
+    taker = next((each for each in inputs if {media, ANY} & {*_KINDS.get(each.kind, ())}), None)
     if taker is None:
         kinds = (kind for each in inputs for kind in _KINDS.get(each.kind, ()))
         allowed = [*kinds, JSON, MSGPACK]
         raise BadInput(
             f"content type {media[:100]!r} is none that {name} takes: {', '.join(allowed)}"
         )
-    if not body:
+    if not body and taker.kind != "document":
         raise BadInput(f"the body is empty; it should be the {taker.kind} as {media}")
     value: str | Blob = Blob(media=media, data=body)
     if taker.kind == "text":
