@@ -35,6 +35,8 @@ CAT, DOG = {"label": "cat", "score": 0.9}, {"label": "dog", "score": 0.1}
         ([], [CAT], False),
         ({"words": 3}, {"words": 3}, True),
         ({"words": 2}, {"words": 3}, False),
+        (CAT, CAT | {"score": 0.5}, True),
+        (DOG, CAT, False),
         ("a", "a", True),
         ([1, 2, 3], [1, 2, 3], True),
         ([1, 2, 4], [1, 2, 3], False),

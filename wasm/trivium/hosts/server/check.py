@@ -166,7 +166,7 @@ def agrees(output: Any, expected: Any) -> bool:
         return _vector(output) and _cosine(output, expected) >= COSINE
     best = _best(expected)
     if best is not None:
-        return bool(_best(output) == best)
+        return isinstance(output, list) is isinstance(expected, list) and _best(output) == best
     return bool(output == expected)
 
 
