@@ -275,6 +275,22 @@ def test_a_pipeline_asks_within_its_own_budget() -> None:
         ask(page, "text.pipe", inputs=inputs, budget=Budget(reach=PAGE))
 
 
+ASKS = """
+from trivium import Asker, Text, function
+
+@function("text.asks")
+async def asks(text: Text, ask: Asker) -> object:
+    return await ask("text.count", text=text)
+"""
+
+
+def test_a_steps_text_crosses_to_another_tier() -> None:
+    """What its author holds is a `Text`, which the wire does not know."""
+    count = (toys.COUNT, toys.manifest(tiers=[CLOUD]))
+    page, _, _ = three((ASKS, toys.manifest("text.asks", "asks", tiers=[PAGE], asks=True)), count)
+    assert ask(page, "text.asks", inputs={"text": "a bb"}).output == {"words": 2}
+
+
 SPELLED = (SPELL, toys.manifest("text.spell", "spell", streams=True))
 
 

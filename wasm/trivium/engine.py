@@ -390,7 +390,9 @@ class Pipeline:
         inputs: dict[str, str | Blob] = {}
         options: dict[str, Any] = {}
         for key, value in values.items():
-            if isinstance(value, Text | Blob):
+            if isinstance(value, Text):
+                inputs[key] = str(value)  # msgspec packs no subclass of str
+            elif isinstance(value, Blob):
                 inputs[key] = value
             elif isinstance(value, Decoded) and value.blob is not None:
                 inputs[key] = value.blob
