@@ -70,6 +70,16 @@ def test_options_follow_their_json_schema(schema: dict[str, Any], good: Any, bad
         counted.options({"o": bad})
 
 
+def test_a_list_may_arrive_as_text() -> None:
+    """A raw body's options are all text: what a list holds stands between commas."""
+    words = Option(name="words", schema={"type": "array", "items": {"type": "string"}})
+    made = toys.load(toys.COUNT, toys.manifest(options=(words,)), Tier.EDGE)
+    assert made.options({"words": "one, two words,three"}) == {
+        "words": ["one", "two words", "three"]
+    }
+    assert made.options({"words": ["one, two"]}) == {"words": ["one, two"]}
+
+
 def test_mutable_defaults_are_not_shared() -> None:
     """One ask can't change another's default."""
     option = Option(name="o", schema={"type": "array"}, default=[])

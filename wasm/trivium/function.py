@@ -294,6 +294,9 @@ class Function:
         self.file = f"{manifest.name}/function.py"
         self.call = self._load(source, digest)
         self._options = _options(self.schema.options)
+        self._lists = {
+            each.name for each in self.schema.options if each.schema.get("type") == "array"
+        }
 
     def _load(self, source: str, digest: str) -> Callable[..., Any]:
         name = f"trivium_functions.{self.manifest.name.replace('.', '_')}_{digest[:12]}"
@@ -326,6 +329,7 @@ class Function:
         """Return all options, defaults filled in; raise BadInput for one not allowed."""
         if not given and not any(option.required for option in self.schema.options):
             return {option.name: _copy(option.default)() for option in self.schema.options}
+        given = {name: self._listed(name, value) for name, value in given.items()}
         try:
             # Not strict: options of a raw body arrive as text.
             struct = msgspec.convert(given, self._options, strict=False)
@@ -333,6 +337,12 @@ class Function:
             known = ", ".join(option.name for option in self.schema.options) or "none"
             raise BadInput(f"options of {self.schema.name}: {error} (options: {known})") from error
         return {option.name: getattr(struct, option.name) for option in self.schema.options}
+
+    def _listed(self, name: str, value: Any) -> Any:
+        """Return a list that arrived as text, its items between commas, as a list."""
+        if not isinstance(value, str) or name not in self._lists:
+            return value
+        return [item.strip() for item in value.split(",")]
 
     def inputs(self, given: Mapping[str, str | Blob]) -> Mapping[str, str | Blob]:
         """Return the inputs as they are; raise BadInput if one is missing or unknown."""

@@ -141,9 +141,11 @@ function setting({ name, schema, required, default: preset }: Option): Field<Jso
     return { element: labelled(box), value: () => box.checked };
   }
   const numeric = kind === "integer" || kind === "number";
-  const text = kind === "string" || preset === null || preset === undefined;
+  const list = kind === "array"; // written with commas between
+  const text = kind === "string" || list || preset === null || preset === undefined;
   const shown = preset === null ? "" : text || numeric ? `${preset ?? ""}` : JSON.stringify(preset);
   const input = make("input", { type: numeric ? "number" : "text", name, value: shown, required });
+  if (list) input.placeholder = "one, another";
   if (numeric) {
     input.min = `${schema["minimum"] ?? ""}`;
     input.max = `${schema["maximum"] ?? ""}`;
@@ -154,7 +156,7 @@ function setting({ name, schema, required, default: preset }: Option): Field<Jso
     value: () => {
       if (input.value === "") return undefined;
       if (numeric) return input.valueAsNumber;
-      return kind === "string" ? input.value : (JSON.parse(input.value) as Json);
+      return kind === "string" || list ? input.value : (JSON.parse(input.value) as Json);
     },
   };
 }
