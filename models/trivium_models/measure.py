@@ -25,6 +25,7 @@ from trivium.hosts.server.media import IMAGES
 from trivium.hosts.server.session import Lanes, OrtSequence, OrtSession, open_graph
 
 from . import author
+from .others import Others
 
 Array = NDArray[Any]
 Feed = dict[str, Array]
@@ -49,6 +50,9 @@ Metric = Annotated[
 
 READ = {"image": tuple(IMAGES), **dict.fromkeys(tabular.READ, (tabular.CSV,))}
 """The media types of files that are taken as rows, by the kind of input; of others all are."""
+
+ZOO = Path(__file__).parents[1] / "zoo"
+"""Where the built-in functions' bundles are."""
 
 RESAMPLES = 2000
 KEPT_STEPS = 4
@@ -84,10 +88,14 @@ class Quality(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """What a variant answered, and what its models were given for the first rows."""
+    """What a variant answered, and what its models were given for the first rows.
+
+    `asked` is how often a pipeline asked each other function, in all.
+    """
 
     outputs: list[Any]
     feeds: dict[str, list[Feed]]
+    asked: dict[str, int]
 
 
 class Recorder:
@@ -160,13 +168,16 @@ class Subject:
         graphs: Mapping[str, Path],
         rows: Sequence[Sample],
         progress: Progress | None = None,
+        zoo: Path = ZOO,
     ) -> Ran:
         """Return what the function answers to each row, on graphs by their names.
+
+        What it asks of other functions is answered by their bundles in `zoo`.
 
         Raises:
             BundleError: the function can't answer a row.
         """
-        return asyncio.run(self._run(variant, graphs, rows, progress or (lambda *_: None)))
+        return asyncio.run(self._run(variant, graphs, rows, progress or (lambda *_: None), zoo))
 
     async def _run(
         self,
@@ -174,8 +185,10 @@ class Subject:
         graphs: Mapping[str, Path],
         rows: Sequence[Sample],
         progress: Progress,
+        zoo: Path,
     ) -> Ran:
         host, lanes = ServerHost(), Lanes()
+        others = Others(zoo, variant.tier, host) if self.schema.asks else None
         sessions = {
             name: Recorder(
                 OrtSession(
@@ -195,7 +208,7 @@ class Subject:
             for number, row in enumerate(rows):
                 progress(number, len(rows))
                 try:
-                    outputs.append(await self._answer(host, loaded, variant, row))
+                    outputs.append(await self._answer(host, loaded, variant, row, others))
                 except TriviumError as error:
                     raise BundleError(
                         f"{self.schema.name} on {variant.model} can't answer row {number + 1} "
@@ -205,9 +218,17 @@ class Subject:
         finally:
             host.close()
             lanes.pool.shutdown()
-        return Ran(outputs, {name: session.feeds for name, session in sessions.items()})
+        feeds = {name: session.feeds for name, session in sessions.items()}
+        return Ran(outputs, feeds, others.asked if others else {})
 
-    async def _answer(self, host: ServerHost, loaded: Loaded, variant: Variant, row: Sample) -> Any:
+    async def _answer(
+        self,
+        host: ServerHost,
+        loaded: Loaded,
+        variant: Variant,
+        row: Sample,
+        others: Others | None,
+    ) -> Any:
         arguments: dict[str, Any] = dict(row.options)
         for each in self.schema.inputs:
             given: Any = row.inputs[each.name]
@@ -216,6 +237,8 @@ class Subject:
             arguments[each.name] = await host.decode(each.kind, given, variant)
         if self.schema.models:
             arguments[self.schema.models] = Models(loaded, host.clock)
+        if self.schema.asks:
+            arguments[self.schema.asks] = others
         if self.schema.streams:
             return [msgspec.to_builtins(part) async for part in self._call(**arguments)]
         return msgspec.to_builtins(await self._call(**arguments))

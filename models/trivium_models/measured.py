@@ -23,6 +23,7 @@ from . import measure, target
 from . import recipe as recipes
 from .build import Workshop
 from .measure import Quality, Ran
+from .others import bundles
 from .package import write
 from .target import PRIOR, Timing
 
@@ -107,7 +108,10 @@ def stated(folder: Path) -> Measured | None:
 
 
 def key(workshop: Workshop, bundle: Path | None = None) -> str:
-    """Return the hash of everything that a measurement depends on, the data's content aside."""
+    """Return the hash of everything that a measurement depends on.
+
+    The data's content aside, and the functions that a pipeline asks: they have their own.
+    """
     recipe = workshop.recipe
     roads = recipes.variants(recipe)
     files = {name for road in roads for chain in road.models.values() for name in chain}
@@ -134,37 +138,49 @@ def take(
     there = targets or target.available()
     full = max(roads, key=lambda road: road.tier.distance)
     rows = workshop.rows(workshop.recipe.gate)
+    asks = workshop.schema.asks is not None
+    zoo = bundle.parent if bundle else measure.ZOO
+
+    def name(each: Variant) -> str:
+        # The same models answer otherwise where what they ask does.
+        return _name(each) + (each.tier if asks else "")
+
     answers: dict[str, Ran] = {}
     times: dict[tuple[str, str], Timing] = {}
     weights: dict[str, Weight] = {}
     found: list[Row] = []
     for road in roads:
-        if not road.models:
+        if not road.models and not asks:
             continue
         for each in (full, road):
-            if _name(each) not in answers:
+            if name(each) not in answers:
                 workshop.say(f"{workshop.schema.name}: {each.model} on {len(rows)} rows")
                 graphs = workshop.graphs(each, bundle)
                 with measure.bar(each.model) as progress:
-                    answers[_name(each)] = workshop.subject().run(each, graphs, rows, progress)
-        if _name(road) not in weights:
-            weights[_name(road)] = weigh(list(workshop.graphs(road, bundle).values()))
-        score = _score(workshop, full, road, rows, answers)
+                    ran = workshop.subject().run(each, graphs, rows, progress, zoo)
+                answers[name(each)] = ran
+        if name(road) not in weights:
+            own = list(workshop.graphs(road, bundle).values())
+            asked = answers[name(road)].asked
+            weights[name(road)] = weigh(own + step_graphs(zoo, road.tier, asked))
+        score = _score(workshop, full, road, rows, answers[name(full)], answers[name(road)])
         for place in TARGETS[road.tier]:
-            if place not in there:
+            if place not in there or (asks and place != PRIOR[road.tier]):
                 continue
             try:
                 for each in (full, road):
-                    if (_name(each), place) not in times:
+                    if (name(each), place) not in times:
                         workshop.say(f"{workshop.schema.name}: {each.model} on {place}")
-                        times[_name(each), place] = _time(workshop, each, place, answers, bundle)
+                        ran = answers[name(each)]
+                        time = _time(workshop, each, place, ran, bundle)
+                        times[name(each), place] = with_steps(time, ran, zoo, each.tier)
             except BundleError as error:
                 if place == PRIOR[road.tier]:
                     raise
                 workshop.say(f"{workshop.schema.name}: {error.message}")
                 continue
-            pair = times[_name(full), place], times[_name(road), place]
-            found.append(_row(workshop, road, place, pair, score, weights[_name(road)]))
+            pair = times[name(full), place], times[name(road), place]
+            found.append(_row(workshop, road, place, pair, score, weights[name(road)]))
     measured = Measured(
         key=key(workshop, bundle),
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -185,7 +201,8 @@ def _score(
     full: Variant,
     road: Variant,
     rows: Sequence[Sample],
-    answers: Mapping[str, Ran],
+    wanted: Ran,
+    given: Ran,
 ) -> Quality:
     gate = workshop.recipe.gate
     if gate is None:
@@ -195,28 +212,38 @@ def _score(
                 "nothing says how near it must come: state a [gate] with metric, data and floor"
             )
         return Quality(1, 1, 1, 1, 1, 1)
-    return measure.quality(
-        gate.metric,
-        answers[_name(full)].outputs,
-        answers[_name(road)].outputs,
-        rows,
-        workshop.folder,
-    )
+    return measure.quality(gate.metric, wanted.outputs, given.outputs, rows, workshop.folder)
 
 
-def _time(
-    workshop: Workshop, road: Variant, place: str, answers: Mapping[str, Ran], bundle: Path | None
-) -> Timing:
+def _time(workshop: Workshop, road: Variant, place: str, ran: Ran, bundle: Path | None) -> Timing:
     """Return the sum over a variant's models, each on what the function gave it."""
     graphs = workshop.graphs(road, bundle)
-    feeds = answers[_name(road)].feeds
     parts = [
-        target.time_on(place, [graphs[g] for g in chain], feeds[name])
+        target.time_on(place, [graphs[g] for g in chain], ran.feeds[name])
         for name, chain in road.models.items()
-        if feeds[name]
+        if ran.feeds[name]
     ]
-    low, middle, high = (sum(each) for each in zip(*(part.ms for part in parts), strict=True))
+    low, middle, high = (sum(part.ms[i] for part in parts) for i in range(3))
     return Timing(ms=(low, middle, high), memory_mb=sum(part.memory_mb for part in parts))
+
+
+def with_steps(own: Timing, ran: Ran, zoo: Path, tier: Tier) -> Timing:
+    """Add what each asked function is expected to take there, as often as a row asked it."""
+    often = {name: count / len(ran.outputs) for name, count in ran.asked.items()}
+    steps = [(often[b.name], road.ms) for b, road in bundles(zoo, tier) if b.name in often]
+    low, middle, high = (own.ms[i] + sum(times * ms[i] for times, ms in steps) for i in range(3))
+    return Timing(ms=(low, middle, high), memory_mb=own.memory_mb)
+
+
+def step_graphs(zoo: Path, tier: Tier, asked: Mapping[str, int]) -> list[Path]:
+    """Return the graphs of the functions that were asked."""
+    return [
+        bundle.folder / name
+        for bundle, road in bundles(zoo, tier)
+        if bundle.name in asked
+        for chain in road.models.values()
+        for name in chain
+    ]
 
 
 def _row(
