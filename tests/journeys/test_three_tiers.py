@@ -16,7 +16,7 @@ import toys
 from servers import CLOUD_KEY, KEY, Servers, serving
 from trivium.contract import MSGPACK, Answer, Ask, Blob, Budget, Manifest, Tier, decode
 from trivium.engine import Engine
-from trivium.errors import Conflict, TierUnreachable
+from trivium.errors import BadInput, Conflict, TierUnreachable
 from trivium.hosts.server.bundles import Bundle
 from trivium.hosts.server.check import agrees, read
 from trivium.hosts.server.host import ServerHost
@@ -26,7 +26,7 @@ from trivium.trace import Span, Tracer
 ZOO = Path("models/zoo")
 KEYS = Path(".trivium/keys")
 PAGE, EDGE, CLOUD = Tier
-FUNCTIONS = ("text.embed", "image.classify")
+FUNCTIONS = ("text.embed", "text.classify", "image.classify")
 
 
 class Watch(httpx.AsyncBaseTransport):
@@ -114,6 +114,26 @@ def test_int8_is_near_fp32(journey: Journey) -> None:
         small = journey.infer(replace(ask, tiers=(EDGE,))).output
         full = journey.infer(replace(ask, tiers=(CLOUD,))).output
         assert math.fsum(a * b for a, b in zip(small, full, strict=True)) > 0.98
+
+
+@pytest.mark.parametrize("tier", list(Tier))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"labels": ["one"]},
+        {"labels": ["one", ""]},
+        {"labels": [str(each) for each in range(65)]},
+        {"labels": ["one", 2]},
+        {"labels": ["one", "two"], "template": "no place for it"},
+    ],
+)
+def test_labels_that_nothing_can_be_said_of(
+    journey: Journey, tier: Tier, options: dict[str, Any]
+) -> None:
+    ask = Ask(function="text.classify", inputs={"text": "a"}, options=options, tiers=(tier,))
+    with pytest.raises(BadInput, match="options of text.classify"):
+        journey.infer(ask)
 
 
 def test_one_trace_joins_all_tiers(journey: Journey) -> None:

@@ -72,12 +72,11 @@ def test_what_ships_was_measured_as_it_is_and_passed(bundle: Bundle) -> None:
 
 
 def test_committed_graphs_have_no_large_weights(bundle: Bundle) -> None:
-    path = FUNCTIONS / bundle.name / "graph.onnx"
-    if not path.is_file():
-        pytest.skip("its graphs are taken whole from a package")
-    graph = onnx.load(path, load_external_data=False)
-    for tensor in graph.graph.initializer:
-        assert tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.raw_data) < 64
+    made = recipes.read(FUNCTIONS / bundle.name).files.values()
+    for name in filter(None, (each.assemble for each in made)):
+        graph = onnx.load(FUNCTIONS / bundle.name / name, load_external_data=False)
+        for tensor in graph.graph.initializer:
+            assert tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.raw_data) < 64
 
 
 def answers(name: str, tier: Tier, inputs: Sequence[dict[str, str]], **options: Any) -> list[Any]:
@@ -124,6 +123,16 @@ def test_a_recomputed_quality_is_the_stated_one() -> None:
     row = next(row for row in stated.rows if row.tier == Tier.EDGE)
     assert abs(score.relative - row.relative_quality) < 1e-4
     assert abs(score.relative_low - row.relative_low) < 1e-4
+
+
+@pytest.mark.parametrize("tier", list(Tier))
+def test_texts_get_the_labels_that_fit(tier: Tier) -> None:
+    """Asking text.embed, as its variant of this tier answers."""
+    labels = ["sport", "music", "politics"]
+    texts = ["The striker scored twice.", "She plays the cello.", "Parliament passed the bill."]
+    found = answers("text.classify", tier, [{"text": text} for text in texts], labels=labels)
+    assert [each[0]["label"] for each in found] == labels
+    assert all(sum(label["score"] for label in each) == pytest.approx(1) for each in found)
 
 
 @pytest.mark.parametrize("tier", list(Tier))
