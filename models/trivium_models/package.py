@@ -133,6 +133,7 @@ def manifest(
             name: File(sha256=digest(bundle / name), size=(bundle / name).stat().st_size)
             for name in names
         },
+        optional=recipe.optional,
     )
     # Whatever differs is another version: an edited function, or one graph of many.
     content = hashlib.sha256(msgspec.json.encode(nouns)).hexdigest()[:8]

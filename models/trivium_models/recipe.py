@@ -130,7 +130,7 @@ class Example(Sample, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Recipe(Entry, frozen=True):
-    """How a function's folder becomes a bundle."""
+    """How a function's folder becomes a bundle; one that is `optional` is made by a pull only."""
 
     version: Annotated[str, Meta(pattern=r"^\d+\.\d+\.\d+$")]
     licence: Annotated[str, Meta(min_length=1)]
@@ -142,6 +142,7 @@ class Recipe(Entry, frozen=True):
     variants: tuple[Road, ...] = ()
     samples: tuple[Example, ...] = ()
     gate: Gate | None = None
+    optional: bool | msgspec.UnsetType = msgspec.UNSET
 
     def graphs(self) -> list[str]:
         """Return the graphs that variants run."""

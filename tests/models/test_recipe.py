@@ -40,7 +40,7 @@ def test_two_lines_are_enough(folder: Write) -> None:
         ('[files.a]\nquantise = "a"', "a is made of itself"),
         ('[files.a]\nassemble = "b"\npool = "mean"', "pool means nothing to assemble"),
         ("[files.a]\nprepare = { crop = 0 }", "Expected `int` >= 1"),
-        ('[gate]\nmetric = "vibes"\ndata = "a"\nfloor = 1.0', "Invalid enum value 'vibes'"),
+        ('[gate]\nmetric = "vibes"\ndata = "a"\nfloor = 1.0', "`$.gate.metric`"),
         ('[gate]\nmetric = "top1"\ndata = "a"\nfloor = 1.1', "<= 1"),
         (f'[files.a]\nquantise = "b"\n{PINNED}', "which [files] does not make"),
         ('[files.a]\nassemble = "b"\nsha256 = "short"', "regex"),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+from msgspec import UNSET
 from onnx import TensorProto, helper, numpy_helper
 
 import samples
@@ -121,6 +122,7 @@ def bundle(
     settings: dict[str, Any] | None = None,
     state: dict[str, str] | None = None,
     tokenizer: str | None = None,
+    optional: bool = False,
 ) -> Bundle:
     """Return a function's bundle with the same variant for each tier."""
     content = {"function.py": source.encode(), **(files or {})}
@@ -141,6 +143,7 @@ def bundle(
         ),
         licence="Apache-2.0",
         tokenizer=tokenizer,
+        optional=optional or UNSET,
         files={
             file: File(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
             for file, data in content.items()
@@ -169,6 +172,11 @@ FUNCTIONS = Path(__file__).parents[2] / "models/functions"
 def toys() -> list[Bundle]:
     """Return those that most tests ask."""
     return [shout(), count(), double()]
+
+
+def large() -> Bundle:
+    """Return a function that is loaded on request."""
+    return bundle(SHOUT, text("shout", "Say it louder."), optional=True)
 
 
 def shout(version: str = "1", source: str = SHOUT) -> Bundle:

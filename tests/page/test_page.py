@@ -127,6 +127,22 @@ def test_steps(visit: Visit, gateway: Gateway) -> None:
     assert page.ask(name, text="2", **HERE)["output"] == [2]
 
 
+def test_optional(visit: Visit, gateway: Gateway) -> None:
+    """A large function is loaded into the page on request only; until then others answer."""
+    gateway.bundles["text.shout"] = bundles.large().files
+    page = visit(gateway).ready("text.count")
+    assert page.run("return trivium.state.functions['text.shout'].state") == "optional"
+    refused = page.ask("text.shout", text="hi", **HERE)
+    assert refused["code"] == "model_not_ready"
+    assert 'load("text.shout")' in refused["message"]
+    assert page.ask("text.shout", text="hi")["tier"] == "edge"
+    assert not any("/text.shout/" in path and "function.py" in path for _, path in gateway.seen)
+    assert page.run("await trivium.load('text.shout'); return true")
+    assert page.ask("text.shout", text="hi", **HERE)["output"] == "HI!"
+    failed = page.run("return trivium.load('text.nope').then(() => 0, (error) => error.code)")
+    assert failed == "unknown_function"
+
+
 def test_errors(shared: Opened) -> None:
     """The same codes as everywhere, and the author's own line."""
     broken = shared.ask("text.shout", text="fail", **HERE)

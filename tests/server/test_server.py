@@ -136,3 +136,37 @@ def test_a_folder_must_be_called_as_its_bundle(tmp_path: Path) -> None:
     assert server.broken["text.other"].message == "text.other holds the bundle of text.count"
     assert server.bundles == {}
     server.host.close()
+
+
+def test_an_optional_function_that_was_not_pulled_is_just_not_served(tmp_path: Path) -> None:
+    """It is not broken: asking names the command, the next hop may have it, and pulling helps."""
+    toys.bundle(tmp_path, toys.COUNT, toys.manifest())
+    lean = tmp_path / "lean"
+    large = toys.having(toys.manifest("text.large", "count"), optional=True)
+    home = toys.bundle(lean, toys.COUNT, large, **{"model.onnx": b"large"})
+    shutil.copytree(home, tmp_path / "full" / "text.large")
+    (home / "model.onnx").unlink()
+    (home / "model.sig").unlink()
+    with servers.serving([tmp_path, lean]) as made:
+        for room in made.rooms:
+            assert servers.said(room.text("text.large", "a")) == (
+                "404 unknown_function: text.large is optional and not on this machine; fetch it "
+                "(0 MB) by: trivium models pull text.large"
+            )
+            assert "text.large" not in room.get("/v1/roads").json()
+            assert room.get("/health/ready").json()["functions"]["text.large"] == "not pulled"
+            assert room.text("text.count", "a").status_code == 200
+        assert "text.large" not in {each["name"] for each in made.edge.get("/v1/bundles").json()}
+    with servers.serving([lean, tmp_path], cloud_bundles=[tmp_path / "full"]) as made:
+        response = made.edge.text("text.large", "a")
+        assert response.json()["tier"] == "cloud", response.text
+    server = Server(Tier.EDGE, [lean], toys.trust())
+    assert not server.bundles
+    (home / "model.onnx").write_bytes(b"large")
+    toys.sign(home)
+    server.sync()
+    assert list(server.bundles) == ["text.large"]
+    assert not server.absent
+    # What was signed as optional and lost a file is absent; one that was altered is refused.
+    (home / "model.onnx").write_bytes(b"alter")
+    assert Server(Tier.EDGE, [lean], toys.trust()).broken

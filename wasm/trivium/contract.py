@@ -381,7 +381,8 @@ class Manifest(Noun, frozen=True, kw_only=True):
     """What a bundle holds, and what it was made of.
 
     `recipe` and `sources` are hashes: of the recipe, and of each package that weights came from.
-    `parents` are the files that each made file was made of.
+    `parents` are the files that each made file was made of. One that is `optional` is large: a
+    server has it when it was pulled, a page when it was asked to load it.
     """
 
     name: str
@@ -397,6 +398,7 @@ class Manifest(Noun, frozen=True, kw_only=True):
     sources: dict[str, str] = {}
     parents: dict[str, tuple[str, ...]] = {}
     files: dict[str, File] = {}
+    optional: bool | msgspec.UnsetType = msgspec.UNSET
 
     def variant(self, tier: Tier) -> Variant | None:
         """Return the variant for `tier`, or none if the function does not run there."""

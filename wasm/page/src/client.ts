@@ -120,13 +120,22 @@ export class Trivium extends EventTarget {
 
   /** Lists what the gateway serves, with what each function takes and where it runs. */
   async functions(): Promise<Listed[]> {
-    const message = await this.query("functions");
+    const message = await this.query({ kind: "functions" });
     return message.kind === "functions" ? message.functions : [];
+  }
+
+  /**
+   * Waits until `name` can run in the page; an optional function is loaded only by this.
+   *
+   * Throws a TriviumError if it can't; how far it is, `state` tells.
+   */
+  async load(name: string): Promise<void> {
+    await this.query({ kind: "load", name });
   }
 
   /** Tells what the page tier has used so far: memory, time in models, time around them. */
   async usage(): Promise<Usage> {
-    const message = await this.query("usage");
+    const message = await this.query({ kind: "usage" });
     if (message.kind !== "usage") throw new TriviumError("internal", "no usage was told");
     return message.usage;
   }
@@ -207,7 +216,9 @@ export class Trivium extends EventTarget {
     return phase !== "ready" || functions[name]?.state === "loading";
   }
 
-  private query(kind: "functions" | "usage"): Promise<FromWorker> {
+  private query(
+    wanted: { kind: "functions" | "usage" } | { kind: "load"; name: string },
+  ): Promise<FromWorker> {
     const id = ++this.count;
     return new Promise((resolve, reject) => {
       this.listeners.set(id, (message) => {
@@ -215,7 +226,7 @@ export class Trivium extends EventTarget {
         if (message.kind !== "said") resolve(message);
         else reject(TriviumError.from(JSON.parse(message.json) as Fault));
       });
-      this.send({ kind, id });
+      this.send({ ...wanted, id });
     });
   }
 

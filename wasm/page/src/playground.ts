@@ -64,9 +64,23 @@ async function ask(): Promise<void> {
 
 function choose(listed: Listed, samples: readonly string[]): void {
   chosen = listed;
-  one("doc").textContent = listed.schema.doc;
+  one("doc").replaceChildren(listed.schema.doc, ...optional(listed.name));
   const places = { inputs: one("inputs"), options: one("options") };
   given = fields(listed.schema, samples, places, () => void ask());
+}
+
+/** What loads a function that is too large to be loaded unasked. */
+function optional(name: string): HTMLElement[] {
+  const { state, why } = trivium.state.functions[name] ?? {};
+  if (state !== "optional") return [];
+  const onclick = ({ currentTarget }: MouseEvent): void => {
+    (currentTarget as HTMLButtonElement).disabled = true;
+    trivium.load(name).then(
+      () => one("doc").querySelector("button")?.remove(),
+      (error: unknown) => showError({ message: (error as Error).message }),
+    );
+  };
+  return [make("button", { type: "button", title: why ?? "", onclick }, "Load into this page")];
 }
 
 function list(all: readonly Listed[], samples: readonly string[]): void {

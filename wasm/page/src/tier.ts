@@ -34,6 +34,8 @@ export class PageTier {
   private readonly held = new Map<string, Held>();
   /** Why a bundle that is listed is not held. */
   private readonly refused = new Map<string, unknown>();
+  /** Optional functions that somebody asked for. */
+  private readonly wanted = new Set<string>();
   private readonly bytes = { come: 0, expected: 0 };
   private readonly state: State;
   private syncing: Promise<void> | null = null;
@@ -70,7 +72,26 @@ export class PageTier {
             tier: "page",
           });
     }
-    await this.held.get(name)?.ready;
+    const held = this.held.get(name);
+    await held?.ready;
+    if (held?.readiness.state === "optional") {
+      throw new TriviumError("model_not_ready", `${name}: ${held.readiness.why}`, { tier: "page" });
+    }
+  }
+
+  /** Loads an optional function; settles when it can run here. */
+  async want(name: string): Promise<void> {
+    this.wanted.add(name);
+    if (!this.held.has(name)) await this.sync();
+    const held = this.held.get(name);
+    if (!held && !this.refused.has(name)) {
+      throw new TriviumError("unknown_function", `the gateway serves no function "${name}"`);
+    }
+    if (held?.readiness.state === "optional") {
+      held.ready = this.load(held);
+      held.ready.catch(() => undefined);
+    }
+    await this.ready(name);
   }
 
   /** Looks again, in the background, for changed bundles if the last look is old. */
@@ -160,6 +181,12 @@ export class PageTier {
     const { manifest, bundle, text: written, variant } = held.checked;
     if (!variant) {
       this.settle(held, "elsewhere", "it has no variant for the page");
+      return;
+    }
+    if (manifest.optional && !this.wanted.has(manifest.name)) {
+      const size = needed(held.checked).reduce((sum, file) => sum + (manifest.files[file]?.size ?? 0), 0);
+      const why = `${Math.round(size / 1e6)} MB that are loaded on request: load("${manifest.name}")`;
+      this.settle(held, "optional", why);
       return;
     }
     this.settle(held, "loading", "");

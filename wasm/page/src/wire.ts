@@ -130,12 +130,14 @@ export interface Manifest {
   variants: Variant[];
   labels: string | null;
   tokenizer: string | null;
+  /** Large: loaded into a page only when it is asked to. */
+  optional?: boolean;
   files: Record<string, { sha256: string; size: number }>;
 }
 
 /** How far one function is in this page. */
 export interface Readiness {
-  state: "loading" | "ready" | "elsewhere" | "failed";
+  state: "loading" | "ready" | "optional" | "elsewhere" | "failed";
   why: string;
 }
 
@@ -183,10 +185,12 @@ export type ToWorker =
   | { kind: "ask"; id: number; ask: Ask; blobs: Record<string, Blob | Bytes>; stream: boolean }
   | { kind: "cancel"; id: number }
   | { kind: "functions"; id: number }
+  | { kind: "load"; id: number; name: string }
   | { kind: "usage"; id: number };
 
 export type FromWorker =
   | { kind: "said"; id: number; json: string }
   | { kind: "state"; state: State }
   | { kind: "functions"; id: number; functions: Listed[] }
+  | { kind: "loaded"; id: number }
   | { kind: "usage"; id: number; usage: Usage };

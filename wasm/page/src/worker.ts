@@ -76,6 +76,12 @@ function connect({ base, trusted }: Connect): (message: ToWorker) => void {
           (error: unknown) => say(id, faulty(error)),
         );
         break;
+      case "load":
+        tier.want(message.name).then(
+          () => scope.postMessage({ kind: "loaded", id }),
+          (error: unknown) => say(id, faulty(error)),
+        );
+        break;
       case "usage":
         tier.usage().then(
           (usage) => scope.postMessage({ kind: "usage", id, usage: { ...usage, ...answered } }),

@@ -71,6 +71,18 @@ class Bundle:
         """Return the function's name."""
         return self.manifest.name
 
+    @property
+    def absent(self) -> bool:
+        """Return whether it is optional and was not pulled: then some of its files are not here."""
+        return bool(self.manifest.optional) and not all(
+            _there(self.folder / Path(name).name) for name in self.manifest.files
+        )
+
+    @property
+    def megabytes(self) -> int:
+        """Return the size of all its files."""
+        return round(sum(file.size for file in self.manifest.files.values()) / 1e6)
+
     def read(self, name: str) -> bytes:
         """Return a file's bytes; raise BundleError unless they are those the manifest pins."""
         pinned = self.manifest.files.get(name)

@@ -41,6 +41,7 @@ _PAGE = """async ([name, inputs, options]) => {
     }
     await window.trivium.ready;
     try {
+        await window.trivium.load(name);
         return await window.trivium.infer(name, given, {options, tiers: ["page"]});
     } catch (error) {
         return {failed: `${error.code ?? error.name}: ${error.message}`};

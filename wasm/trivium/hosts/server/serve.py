@@ -135,7 +135,9 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     cloud.wait()
     edge.wait()
     _joined(own)
-    known, refused = _bundles(roots)
+    known, refused, absent = _bundles(roots)
+    for bundle in absent:
+        _say(f"{bundle.name} can be had: trivium models pull {bundle.name} ({bundle.megabytes} MB)")
     checker = check.Checker(own, key, known)
     if options.check:
         rows = [*refused, *checker.servers(), *checker.page(url)]
@@ -253,18 +255,21 @@ def _follow(folders: Sequence[Path], reload: bool, out: Path, processes: Sequenc
                     _say(f"{folder.name} is rebuilt")
 
 
-def _bundles(roots: Sequence[Path]) -> tuple[list[Bundle], list[check.Row]]:
-    known, refused = [], []
+def _bundles(roots: Sequence[Path]) -> tuple[list[Bundle], list[check.Row], list[Bundle]]:
+    known, refused, absent = [], [], []
     trust = Trust.read([KEYS])
     for folder in find(roots):
         try:
             bundle = Bundle(folder)
+            if bundle.absent:
+                absent.append(bundle)
+                continue
             trust.check(bundle)
             bundle.verify()
             known.append(bundle)
         except TriviumError as error:
             refused.append(check.Row.refused(folder.name, error))
-    return known, refused
+    return known, refused, absent
 
 
 def _functions(folder: Path) -> Iterator[Path]:

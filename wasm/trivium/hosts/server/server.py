@@ -59,6 +59,7 @@ class Server:
         )
         self.bundles: dict[str, Bundle] = {}
         self.broken: dict[str, BundleError] = {}
+        self.absent: dict[str, Bundle] = {}
         self.trust = trust
         self._roots = roots
         self._development = development
@@ -80,6 +81,9 @@ class Server:
                 bundle = Bundle(folder)
                 if bundle.name != folder.name:
                     raise BundleError(f"{folder.name} holds the bundle of {bundle.name}")
+                if bundle.absent:
+                    self.absent[bundle.name] = bundle
+                    continue
                 self.trust.check(bundle)
                 bundle.verify()
                 function = bundle.function(self.engine.tier)
@@ -130,9 +134,14 @@ class Server:
         if name in self.broken:
             # Raised anew for each ask: its traceback would keep them all alive.
             raise self.broken[name].with_traceback(None)
-        bundle = self.bundles.get(name)
+        bundle = self.bundles.get(name) or self.absent.get(name)
         schema = bundle.manifest.function if bundle else None
-        if schema is None and not self.engine.roads(name):
+        if name not in self.bundles and not self.engine.roads(name):
+            if name in self.absent:
+                raise UnknownFunction(
+                    f"{name} is optional and not on this machine; fetch it "
+                    f"({self.absent[name].megabytes} MB) by: trivium models pull {name}"
+                )
             known = ", ".join(sorted(self.roads())) or "none"
             raise UnknownFunction(f"there is no function {name[:100]!r}; there are: {known}")
         ask = await web.read_ask(request, name, schema)
@@ -142,6 +151,7 @@ class Server:
 
     def _drop(self, name: str) -> None:
         self.broken.pop(name, None)
+        self.absent.pop(name, None)
         self.bundles.pop(name, None)
         function = self._functions.pop(name, None)
         if function is not None:
@@ -178,6 +188,7 @@ class Server:
                 for name, function in server._functions.items()
             }
             functions |= dict.fromkeys(server.broken, "bad_bundle")
+            functions |= dict.fromkeys(server.absent, "not pulled")
             body = {
                 "status": "ready" if server._functions else "empty",
                 "functions": functions,
