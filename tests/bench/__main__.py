@@ -21,12 +21,19 @@ def main() -> int:
     )
     parser.add_argument("name", nargs="?", choices=NAMES, help="one of them; all without a name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records to FILE")
+    more = parser.add_argument_group("router")
+    more.add_argument("--scenarios", type=int, metavar="N", help="how many are drawn (24)")
+    more.add_argument("--scenario", type=Path, metavar="TOML", help="play one of your own alone")
+    more.add_argument("--plots", type=Path, metavar="FOLDER", help="draw what came out")
     options = parser.parse_args()
+    given = {"scenarios": options.scenarios, "scenario": options.scenario, "plots": options.plots}
+    routing = {name: value for name, value in given.items() if value is not None}
     known = targets()
     records: list[Record] = []
     missed = 0
     for name in [options.name] if options.name else NAMES:
-        for record in importlib.import_module(f"bench.{name}").run():
+        settings = routing if name == "router" else {}
+        for record in importlib.import_module(f"bench.{name}").run(**settings):
             records.append(record)
             target = known.get(record.name)
             verdict = "" if target is None else "ok" if target.met(record) else "MISSED"
