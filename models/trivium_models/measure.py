@@ -20,6 +20,7 @@ from trivium.contract import Blob, Resident, Sample, Schema, Tensor, Variant
 from trivium.errors import BundleError, TriviumError
 from trivium.function import Loaded, Models
 from trivium.hosts import tabular
+from trivium.hosts.server.audio import SOUNDS
 from trivium.hosts.server.host import ServerHost, Tokenizer
 from trivium.hosts.server.media import IMAGES
 from trivium.hosts.server.session import Lanes, OrtSequence, OrtSession, open_graph
@@ -48,7 +49,11 @@ Metric = Annotated[
   the output that a row of the data states, else the full variant's answer.
 """
 
-READ = {"image": tuple(IMAGES), **dict.fromkeys(tabular.READ, (tabular.CSV,))}
+READ = {
+    "image": tuple(IMAGES),
+    "audio": tuple(SOUNDS),
+    **dict.fromkeys(tabular.READ, (tabular.CSV,)),
+}
 """The media types of files that are taken as rows, by the kind of input; of others all are."""
 
 ZOO = Path(__file__).parents[1] / "zoo"

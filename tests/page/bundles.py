@@ -61,6 +61,15 @@ async def same(image: Image, models: Models) -> Tensor:
     return await models.same.run(pixels=image.pixels)
 '''
 
+HEARD = '''
+from trivium import Audio, Models, Tensor, function
+
+@function("audio.heard")
+async def heard(audio: Audio, models: Models, start: float = 0.0, end: float = 3600.0) -> Tensor:
+    """Give a sound's samples between two times."""
+    return await models.same.run(samples=audio.part(start, end).samples)
+'''
+
 TOKENS = '''
 from trivium import Models, Text, function
 
@@ -166,6 +175,13 @@ def image(entry: str, doc: str) -> Schema:
     return Schema(name=f"image.{entry}", entry=entry, doc=doc, inputs=inputs, models="models")
 
 
+def audio(entry: str, doc: str, *options: Option) -> Schema:
+    """Return the schema of a function of one sound with models."""
+    inputs = (Input(name="audio", kind="audio"),)
+    name = f"audio.{entry}"
+    return Schema(name=name, entry=entry, doc=doc, inputs=inputs, options=options, models="models")
+
+
 FUNCTIONS = Path(__file__).parents[2] / "models/functions"
 
 
@@ -254,6 +270,29 @@ def same(shrink_above: int | None = None) -> Bundle:
         models={"same": ("same.onnx",)},
         files={"same.onnx": graph},
         settings={} if shrink_above is None else {"shrink_above": shrink_above},
+    )
+
+
+def heard() -> Bundle:
+    """Return a function that gives the very samples."""
+    kind = helper.make_tensor_value_info
+    graph = model(
+        [helper.make_node("Identity", ["samples"], ["same"])],
+        [kind("samples", TensorProto.FLOAT, ["n"])],
+        [kind("same", TensorProto.FLOAT, ["n"])],
+    )
+    number = {"type": "number"}
+    return bundle(
+        HEARD,
+        audio(
+            "heard",
+            "Give a sound's samples between two times.",
+            Option(name="start", schema=number, default=0.0),
+            Option(name="end", schema=number, default=3600.0),
+        ),
+        tiers=(Tier.PAGE,),
+        models={"same": ("same.onnx",)},
+        files={"same.onnx": graph},
     )
 
 

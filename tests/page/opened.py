@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from page.gateway import Gateway
 
+KINDS = ("text", "image", "audio", "document")
+
 # Blobs cross as base64; errors as what a test wants to know of them.
 ASK = """async ([name, inputs, settings, stream]) => {
   const given = {};
@@ -65,7 +67,7 @@ class Opened:
 
     def ask(self, name: str, stream: bool = False, **given: Any) -> Any:
         """Return the answer, or the error as code, message and where."""
-        inputs = {key: given.pop(key) for key in ("text", "image", "document") if key in given}
+        inputs = {key: given.pop(key) for key in KINDS if key in given}
         return self.page.evaluate(ASK, [name, inputs, given, stream])
 
     def run(self, script: str) -> Any:

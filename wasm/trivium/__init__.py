@@ -7,7 +7,7 @@ from msgspec import Meta
 from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
 from .errors import TriviumError
 from .function import Asker, Models, function
-from .kinds import Document, Image, Series, Table, Text
+from .kinds import Audio, Document, Image, Series, Table, Text
 from .nouns import Box, Label, Mask
 
 __version__ = "0.1.0"
@@ -16,6 +16,7 @@ __all__ = [
     "Answer",
     "Ask",
     "Asker",
+    "Audio",
     "Blob",
     "Box",
     "Budget",

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from .errors import ERRORS, BadInput, TooLarge, TriviumError
+from .errors import ERRORS, BadInput, RunFailed, TooLarge, TriviumError
 from .loops import fastest
 from .nouns import Label, Noun
 
@@ -172,6 +172,13 @@ class Resident:
         self.dtype = dtype
         self.shape = shape
         self.handle = handle
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice) -> Resident:
+        """Return a range along the first axis, without a copy, where the host can cut it."""
+        raise RunFailed(f"a resident {self.dtype} of shape {self.shape} can't be cut here")
 
 
 class Budget(Noun, frozen=True, kw_only=True):

@@ -155,12 +155,35 @@ class Document(Decoded):
         self.tail = tail
 
 
+class Audio(Decoded):
+    """Decoded sound: `samples` is float32 [n], mono, 16,000 a second, from -1 to 1."""
+
+    __slots__ = ("samples",)
+
+    RATE = 16_000
+
+    def __init__(self, samples: Tensor | Resident, blob: Blob | None = None) -> None:
+        super().__init__(blob)
+        self.samples = samples
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it lasts."""
+        return self.samples.shape[0] / self.RATE
+
+    def part(self, start: float, end: float) -> Audio:
+        """Return what lies between two times, in seconds; the samples are not copied."""
+        first, last = (max(0, round(each * self.RATE)) for each in (start, end))
+        return Audio(self.samples[first:last])
+
+
 Given = Text | Decoded
 """What a host makes of one input."""
 
 KINDS: dict[str, type[Given]] = {
     "text": Text,
     "image": Image,
+    "audio": Audio,
     "document": Document,
     "series": Series,
     "table": Table,

@@ -164,6 +164,26 @@ export class Bridge {
     }
   }
 
+  /** Decodes a sound to a handle: float32 [n], 16 kHz, mono. */
+  async sound(data: Uint8Array<ArrayBuffer>, media: string): Promise<Ort.Tensor> {
+    const begun = performance.now();
+    try {
+      const { sound } = await import("./sounds");
+      const samples = await sound(data, media);
+      return new this.ort.Tensor("float32", samples, [samples.length]);
+    } finally {
+      this.spent.decode += performance.now() - begun;
+    }
+  }
+
+  /** Makes a handle of a range along the first axis, over the same memory. */
+  part({ type, dims, data }: Ort.Tensor, first: number, last: number): Ort.Tensor {
+    const [, ...rest] = dims;
+    const step = rest.reduce((one, other) => one * other, 1);
+    const cut = (data as Float32Array<ArrayBuffer>).subarray(first * step, last * step);
+    return new this.ort.Tensor(type as "float32", cut, [last - first, ...rest]);
+  }
+
   usage(): Pick<Usage, "wasm" | "run" | "tokens" | "decode"> {
     return { wasm: heap(), ...this.spent };
   }

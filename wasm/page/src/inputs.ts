@@ -77,7 +77,7 @@ function file(
   let chosen: Blob | null = null;
   const hint = `Drop, paste or choose ${kind === "image" ? "an image" : `a file (${kind})`}`;
   const says = make("span", {}, hint);
-  const input = make("input", { type: "file", accept: kind === "image" ? "image/*" : "" });
+  const input = make("input", { type: "file", accept: /^(image|audio)$/.test(kind) ? `${kind}/*` : "" });
   input.setAttribute("aria-label", `${name}: ${hint}`);
   const drop = make("label", { className: "drop" }, says, input);
   let shown = "";

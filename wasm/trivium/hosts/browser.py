@@ -37,7 +37,7 @@ from ..errors import (
     TriviumError,
 )
 from ..function import Function, Loaded
-from ..kinds import Given, Image
+from ..kinds import Audio, Given, Image
 from ..trace import Span, Tracer
 from . import limits, tabular
 from .fetch import Buffer, FetchUpstream, Gateway, taken, translated
@@ -92,8 +92,8 @@ class Lines(Protocol):
     def decode(self, ids: object) -> str: ...
 
 
-class Picture(Protocol):
-    """A handle of decoded pixels."""
+class Handle(Protocol):
+    """A handle of what was decoded."""
 
     dims: Sequence[int]
 
@@ -102,7 +102,26 @@ class Bridge(Protocol):
     """What runs models and decodes inputs: `bridge.ts`."""
 
     def tensor(self, dtype: str, shape: object, data: object) -> object: ...
-    def picture(self, data: object, media: str, bound: int) -> Awaitable[Picture]: ...
+    def picture(self, data: object, media: str, bound: int) -> Awaitable[Handle]: ...
+    def sound(self, data: object, media: str) -> Awaitable[Handle]: ...
+    def part(self, handle: object, first: int, last: int) -> Handle: ...
+
+
+class Cuttable(Resident):
+    """A tensor in JavaScript of which ranges can be had."""
+
+    __slots__ = ("_bridge",)
+
+    def __init__(self, bridge: Bridge, dtype: str, handle: Handle) -> None:
+        super().__init__(dtype, tuple(handle.dims), handle)
+        self._bridge = bridge
+
+    def __getitem__(self, index: slice) -> Cuttable:
+        first, last, stride = index.indices(len(self))
+        if stride != 1:
+            raise IndexError(f"slice step {stride} is not supported; use 1")
+        cut = self._bridge.part(self.handle, first, max(first, last))
+        return Cuttable(self._bridge, self.dtype, cut)
 
 
 class Session:
@@ -228,6 +247,9 @@ class Browser(Timing):
             return limits.document(blob, lambda start, end: data.subarray(start, end).to_bytes())
         bound: int = variant.settings.get("shrink_above") or 0
         try:
+            if kind == "audio":
+                samples = await self._bridge.sound(blob.data, blob.media)
+                return Audio(Cuttable(self._bridge, "float32", samples), blob)
             pixels = await self._bridge.picture(blob.data, blob.media, bound)
         except JsException as error:
             raise translated(error) from error

@@ -14,6 +14,15 @@ CHARACTERS_A_TOKEN = 64
 """Text above this many characters for each token allowed is refused without counting its tokens."""
 
 
+SAMPLE_RATE = 16_000
+"""Samples a second of audio, as functions get it."""
+
+AUDIO_BYTES = 32 << 20
+AUDIO_SECONDS = 3600
+AUDIO_LEAST = 0.05
+AUDIO_RATES = (4_000, 192_000)
+
+
 def text(value: str | Blob) -> Text:
     """Return what a person wrote, if it is not empty and not beyond all bounds."""
     if not isinstance(value, str):

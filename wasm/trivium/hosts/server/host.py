@@ -13,11 +13,11 @@ import tokenizers
 from ...contract import Blob, Variant
 from ...errors import BadInput, BundleError, ModelNotReady
 from ...function import Function, Loaded
-from ...kinds import Given, Image
+from ...kinds import Audio, Given, Image
 from ...loops import use
 from .. import limits, tabular
 from ..timing import Timing
-from . import media
+from . import audio, media
 from .bundles import Bundle
 from .loops import NumPy
 from .session import Lanes, OrtSession, open_graph, tensor
@@ -125,8 +125,10 @@ class ServerHost(Timing):
         blob = limits.blob(kind, value)
         if kind == "document":
             return limits.document(blob, lambda start, end: blob.data[start:end])
-        bound = variant.settings.get("shrink_above")
         like = (blob.media, len(blob.data).bit_length())
+        if kind == "audio":
+            return Audio(await self._lanes.run(lambda: audio.samples(blob), like), blob)
+        bound = variant.settings.get("shrink_above")
         return Image(await self._lanes.run(lambda: media.pixels(blob, bound), like), blob)
 
     def report(self, error: BaseException, where: str | None) -> None:

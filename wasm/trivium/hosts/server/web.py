@@ -44,6 +44,7 @@ from ...contract import (
 from ...engine import closing
 from ...errors import ERRORS, BadInput, RunFailed, TooLarge, TriviumError
 from .. import tabular
+from .audio import SOUNDS
 from .media import IMAGES
 from .upstream import UNSENDABLE
 
@@ -75,6 +76,7 @@ _LARGE = f"the request is too large; at most {MOST_BODY} bytes are allowed"
 _KINDS = {
     "text": ("text/plain",),
     "image": tuple(IMAGES),
+    "audio": tuple(SOUNDS),
     "document": (ANY,),
     **dict.fromkeys(tabular.READ, (tabular.CSV,)),
 }
