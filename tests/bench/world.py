@@ -35,8 +35,9 @@ from trivium.contract import (
 )
 from trivium.engine import Engine
 from trivium.errors import RunFailed, TierUnreachable, TriviumError
-from trivium.function import Function, Image, Loaded, Text
+from trivium.function import Function, Loaded
 from trivium.hosts.timing import Timing
+from trivium.kinds import Given, Image
 
 STEP_MS = 100.0
 """How finely links and loads are drawn."""
@@ -333,7 +334,7 @@ class Host(Timing):
     async def open(self, function: Function) -> Loaded:
         return Loaded({}, [], None, {})
 
-    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Text | Image:
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Given:
         """Do an ask's whole work."""
         assert isinstance(value, Blob)
         asked = self._world.asks[int(value.media)]
