@@ -8,7 +8,7 @@ from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
 from .errors import TriviumError
 from .function import Asker, Models, function
 from .kinds import Audio, Document, Image, Series, Table, Text
-from .nouns import Box, Label, Mask
+from .nouns import Box, Forecast, Label, Mask
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,7 @@ __all__ = [
     "Box",
     "Budget",
     "Document",
+    "Forecast",
     "Image",
     "Label",
     "Mask",

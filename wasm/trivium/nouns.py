@@ -32,6 +32,18 @@ class Box(Label, frozen=True, kw_only=True):
     height: float
 
 
+class Forecast(Noun, frozen=True, kw_only=True):
+    """What may come next: for each step ahead a number for each of the quantiles.
+
+    `values[0][2]` is below what comes first with the probability `quantiles[2]`. `times` are
+    those of the steps, where the times of the series went evenly, else empty.
+    """
+
+    quantiles: list[float]
+    values: list[list[float]]
+    times: list[str] = []
+
+
 class Mask(Noun, frozen=True, kw_only=True):
     """Which part of a picture something covers: cells of a grid laid over the whole picture.
 

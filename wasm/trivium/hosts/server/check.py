@@ -32,6 +32,9 @@ PATIENCE_S = 120.0
 COSINE = 0.97
 """How near a vector from a small variant must be to the full one's."""
 
+FORECAST = 0.2
+"""How near a forecast must be to the full one's, where its outer quantiles are 1 apart."""
+
 _PAGE = """async ([name, inputs, options]) => {
     const given = {};
     for (const [key, value] of Object.entries(inputs)) {
@@ -161,10 +164,13 @@ def read(bundle: Bundle, sample: Sample) -> dict[str, str | Blob]:
 def agrees(output: Any, expected: Any) -> bool:
     """Return whether an answer is the expected one, as far as a small variant must agree.
 
-    Vectors agree by cosine, labels by the first, everything else by being equal.
+    Vectors agree by cosine, labels by the first, forecasts by the steps that are stated, everything
+    else by being equal.
     """
     if _vector(expected):
         return _vector(output) and _cosine(output, expected) >= COSINE
+    if isinstance(expected, dict) and expected.keys() == {"quantiles", "values"}:
+        return isinstance(output, dict) and _forecast(output, expected)
     best = _best(expected)
     if best is not None:
         return isinstance(output, list) is isinstance(expected, list) and _best(output) == best
@@ -229,6 +235,16 @@ def _best(output: Any) -> Any:
 
 def _first(output: Any) -> Any:
     return output[0] if isinstance(output, list) and output else output
+
+
+def _forecast(output: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Return whether each quantile is near, as the outer ones lie apart."""
+    steps = output.get("values", ())[: len(expected["values"])]
+    return bool(output.get("quantiles") == expected["quantiles"]) and all(
+        abs(number - wanted) <= FORECAST * (stated[-1] - stated[0])
+        for step, stated in zip(steps, expected["values"], strict=True)
+        for number, wanted in zip(step, stated, strict=True)
+    )
 
 
 def _vector(value: Any) -> bool:
