@@ -15,7 +15,7 @@ from trivium.errors import BundleError
 
 from . import measure
 from . import recipe as recipes
-from .fetch import Say, Wheels, digest
+from .fetch import Packages, Say, digest
 from .measure import Feed, Subject
 from .package import describe, load, write
 from .recipe import Gate, Made, Recipe
@@ -53,7 +53,7 @@ class Workshop:
         self.schema: Schema = describe(folder)
         self.say = say
         self.cache = cache
-        self.wheels = Wheels(self.recipe.packages, cache / "packages", say)
+        self.wheels = Packages(self.recipe.packages, cache / "packages", say)
         self.tried: list[str] = []
         self._idle = idle
         self._made: dict[str, Path] = {}

