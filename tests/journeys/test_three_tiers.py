@@ -26,7 +26,7 @@ from trivium.trace import Span, Tracer
 ZOO = Path("models/zoo")
 KEYS = Path(".trivium/keys")
 PAGE, EDGE, CLOUD = Tier
-FUNCTIONS = ("text.embed", "text.classify", "image.classify")
+FUNCTIONS = ("text.embed", "text.classify", "image.classify", "audio.activity")
 
 
 class Watch(httpx.AsyncBaseTransport):

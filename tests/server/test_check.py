@@ -41,6 +41,11 @@ CAT, DOG = {"label": "cat", "score": 0.9}, {"label": "dog", "score": 0.1}
         ([1, 2, 3], [1, 2, 3], True),
         ([1, 2, 4], [1, 2, 3], False),
         (0, False, True),
+        ([{"start": 1.0, "end": 2.0, "score": 0.5}], [{"start": 1.05, "end": 2.0}], True),
+        ([{"start": 1.0, "end": 2.0}], [{"start": 1.0, "end": 2.2}], False),
+        ([{"start": 1.0, "end": 2.0, "text": "a"}], [{"start": 1.0, "end": 2.0}], False),
+        ([{"start": 1.0}], [{"start": 1.0, "end": 2.0}], False),
+        ([], [{"start": 1.0, "end": 2.0}], False),
     ],
 )
 def test_answers_agree_as_far_as_a_small_model_must(output: Any, expected: Any, held: bool) -> None:

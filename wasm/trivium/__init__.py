@@ -8,7 +8,7 @@ from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
 from .errors import TriviumError
 from .function import Asker, Models, function
 from .kinds import Audio, Document, Image, Series, Table, Text
-from .nouns import Box, Forecast, Label, Mask
+from .nouns import Box, Forecast, Label, Mask, Segment
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,7 @@ __all__ = [
     "Meta",
     "Models",
     "Resident",
+    "Segment",
     "Series",
     "Table",
     "Tensor",

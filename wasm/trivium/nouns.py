@@ -55,3 +55,11 @@ class Mask(Noun, frozen=True, kw_only=True):
     width: int
     height: int
     runs: list[int]
+
+
+class Segment(Noun, frozen=True, kw_only=True):
+    """A piece of a recording: from when until when, in seconds, and how sure, 0 to 1."""
+
+    start: float
+    end: float
+    score: float

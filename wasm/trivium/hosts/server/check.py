@@ -35,6 +35,9 @@ COSINE = 0.97
 FORECAST = 0.2
 """How near a forecast must be to the full one's, where its outer quantiles are 1 apart."""
 
+SECONDS = 0.1
+"""How near the times of a segment must be."""
+
 _PAGE = """async ([name, inputs, options]) => {
     const given = {};
     for (const [key, value] of Object.entries(inputs)) {
@@ -164,13 +167,16 @@ def read(bundle: Bundle, sample: Sample) -> dict[str, str | Blob]:
 def agrees(output: Any, expected: Any) -> bool:
     """Return whether an answer is the expected one, as far as a small variant must agree.
 
-    Vectors agree by cosine, labels by the first, forecasts by the steps that are stated, everything
-    else by being equal.
+    Vectors agree by cosine, labels by the first, forecasts by the steps that are stated, segments
+    by their times and words, everything else by being equal.
     """
     if _vector(expected):
         return _vector(output) and _cosine(output, expected) >= COSINE
     if isinstance(expected, dict) and expected.keys() == {"quantiles", "values"}:
         return isinstance(output, dict) and _forecast(output, expected)
+    if (segments := _segments(expected)) is not None:
+        found = _segments(output) or []
+        return len(found) == len(segments) and all(map(_together, found, segments))
     best = _best(expected)
     if best is not None:
         return isinstance(output, list) is isinstance(expected, list) and _best(output) == best
@@ -245,6 +251,22 @@ def _forecast(output: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
         for step, stated in zip(steps, expected["values"], strict=True)
         for number, wanted in zip(step, stated, strict=True)
     )
+
+
+def _segments(output: Any) -> list[Any] | None:
+    """Return the pieces of a recording, or none."""
+    pieces = output if isinstance(output, list) else []
+    timed = [
+        isinstance(each, dict)
+        and all(isinstance(each.get(key), int | float) for key in ("start", "end"))
+        for each in pieces
+    ]
+    return pieces if timed and all(timed) else None
+
+
+def _together(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
+    near = all(abs(one[key] - two[key]) <= SECONDS for key in ("start", "end"))
+    return near and one.get("text") == two.get("text")
 
 
 def _vector(value: Any) -> bool:
