@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,7 +23,8 @@ from trivium_models.command import say
 pytestmark = pytest.mark.browser
 
 ZOO = ROOT / "models/zoo"
-NAMES = ("series.forecast",)
+NAMES = ("series.forecast", "table.classify")
+CELLS = (FUNCTIONS / "table.classify/cells.csv").read_text()
 CO2 = (FUNCTIONS / "series.forecast/co2.csv").read_text()
 
 
@@ -64,6 +66,38 @@ def test_forecast(opened: Opened, form: str) -> None:
     assert answer["times"][:2] == ["2001-12-01", "2002-01-01"]
     for step, other in zip(answer["values"], wanted["values"], strict=True):
         assert step == pytest.approx(other, abs=1e-4 * 32)
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_classify(opened: Opened, form: str) -> None:
+    """The same labels and scores as natively, from either form."""
+    table = CELLS
+    if form == "json":
+        names, *rows = (line.split(",") for line in CELLS.splitlines())
+        table = json.dumps([dict(zip(names, map(float, row), strict=True)) for row in rows])
+    answer = opened.ask("table.classify", table=table, tiers=["page"])["output"]
+    wanted = native("table.classify", table=CELLS)
+    assert [each["label"] for each in answer] == [each["label"] for each in wanted]
+    assert [each["score"] for each in answer] == pytest.approx(
+        [each["score"] for each in wanted], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (CELLS.replace("mean radius", "id", 1), "missing: 'mean radius'; unknown: 'id'"),
+        (CELLS.replace("\n12.76,", "\nNaN,", 1), "column 'mean radius' is 'NaN'"),
+        (CELLS.replace("\n12.76,", "\n,", 1), "column 'mean radius' is empty"),
+        (CELLS + "1,2\n", "row 9 has 2 cells"),
+        ("", "the table is empty"),
+    ],
+)
+def test_bad_tables(opened: Opened, table: str, said: str) -> None:
+    """Are refused by row and column."""
+    refused = opened.ask("table.classify", table=table, tiers=["page"])
+    assert refused["code"] == "bad_input"
+    assert said in refused["message"]
 
 
 @pytest.mark.parametrize(
