@@ -175,3 +175,19 @@ def test_the_types_are_those_of_the_pinned_package() -> None:
         pytest.skip("the wheel is no longer there")
     table = runpy.run_path(str(shop.folder / "labels.py"))["table"]
     assert (shop.folder / "labels.txt").read_text("utf-8") == table(str(wheel))
+
+
+@pytest.mark.parametrize("tier", [Tier.EDGE, Tier.CLOUD])
+def test_pages_are_read_where_they_stand(tier: Tier) -> None:
+    folder = FUNCTIONS / "document.read"
+    (pages,) = answers("document.read", tier, [{"document": str(folder / "columns.png")}])
+    lines = {line["label"]: line for line in pages[0]["lines"]}
+    right = lines["Large models know more. They"]
+    left = next(line for text, line in lines.items() if text.startswith("一个请求"))
+    assert left["x"] < 0.1 < 0.5 < right["x"] < right["x"] + right["width"] < 1
+    assert abs(left["y"] - right["y"]) < 0.02
+    assert min(line["score"] for line in lines.values()) > 0.9
+    (pages,) = answers("document.read", tier, [{"document": str(folder / "letter.pdf")}])
+    assert [page["page"] for page in pages] == [1, 2]
+    text = pages[0]["text"]
+    assert text.index("leave the house.") < text.index("Large models know more.")

@@ -12,8 +12,17 @@ import pytest
 from page.bundles import FUNCTIONS
 from page.gateway import ROOT, Gateway
 from page.opened import Opened
+from trivium.contract import Sample
+from trivium.hosts.server.check import agrees
+from trivium_models import recipe
 
 pytestmark = pytest.mark.browser
+
+
+def samples(name: str) -> tuple[Sample, ...]:
+    """Return a function's samples."""
+    return recipe.samples(recipe.read(FUNCTIONS / name))
+
 
 HELD_OUT = FUNCTIONS / "document.type/held-out"
 
@@ -22,7 +31,7 @@ HELD_OUT = FUNCTIONS / "document.type/held-out"
 def opened(headless: Any) -> Iterator[Opened]:
     """Return a page with the functions that take documents."""
     bundles: dict[str, Mapping[str, bytes]] = {}
-    for name in ("document.type",):
+    for name in ("document.type", "document.read"):
         folder = ROOT / "models/zoo" / name
         if not (folder / "manifest.json").is_file():
             pytest.skip(f"{name} is not built: scripts/install")
@@ -60,3 +69,55 @@ def test_a_file_above_the_limit(opened: Opened) -> None:
     refused = typed(opened, bytes((32 << 20) + 1))
     assert refused["code"] == "too_large"
     assert "33554433 bytes; at most 33554432" in refused["message"]
+
+
+READ = FUNCTIONS / "document.read"
+
+
+def read(opened: Opened, data: bytes, **options: Any) -> Any:
+    given = {"media": "", "data": base64.b64encode(data).decode()}
+    return opened.ask("document.read", document=given, tiers=["page"], options=options)
+
+
+@pytest.mark.parametrize("sample", samples("document.read"), ids=lambda each: str(each.inputs))
+def test_pages_are_read(opened: Opened, sample: Sample) -> None:
+    """A picture and a PDF are read as on servers, by the page alone."""
+    data = (READ / sample.inputs["document"]).read_bytes()
+    answer = read(opened, data, **sample.options)
+    assert "output" in answer, answer
+    assert agrees(answer["output"], sample.output), answer["output"]
+    assert opened.elsewhere == []
+
+
+def test_pages_stream(opened: Opened) -> None:
+    """A PDF's pages come one by one, in the order of reading."""
+    data = base64.b64encode((READ / "letter.pdf").read_bytes()).decode()
+    given = {"media": "application/pdf", "data": data}
+    said = opened.ask("document.read", stream=True, document=given, tiers=["page"])
+    assert [each["type"] for each in said] == ["part", "part", "answer"]
+    text = said[0]["output"]["text"]
+    assert text.index("leave the house.") < text.index("Large models know more.")
+    assert abs(said[0]["output"]["width"] - 1240) <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "neither a PDF nor a picture"),
+        (b"PK\x03\x04", "neither a PDF nor a picture"),
+        (b"%PDF-1.7\n" + b"\xff" * 9000, "the PDF is damaged"),
+        ((ROOT / "tests/server/encrypted.pdf").read_bytes(), "the PDF is encrypted"),
+        ((READ / "columns.png").read_bytes()[:3000], "the image/png is damaged"),
+    ],
+)
+def test_bad_documents(opened: Opened, data: bytes, said: str) -> None:
+    """They are refused in the words of the servers."""
+    refused = read(opened, data)
+    assert refused["code"] == "bad_input"
+    assert said in refused["message"]
+
+
+def test_pages_beyond_the_end(opened: Opened) -> None:
+    """Which pages may be asked for is said."""
+    refused = read(opened, (READ / "letter.pdf").read_bytes(), first=3)
+    assert refused["message"] == "the document has 2 pages; first is 3"

@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -26,6 +27,14 @@ const COPIES = {
     "pyodide.asm.wasm",
     "python_stdlib.zip",
   ],
+  "pdfjs-dist": [
+    "build/pdf.min.mjs",
+    "build/pdf.worker.min.mjs",
+    "cmaps",
+    "standard_fonts",
+    "wasm",
+    "iccs",
+  ],
   "onnxruntime-web/dist": [
     "ort.wasm.min.mjs",
     "ort-wasm-simd-threaded.mjs",
@@ -43,7 +52,7 @@ function runtime(): Plugin {
         const to = join(PUBLIC, from.split("/")[0] ?? from);
         mkdirSync(to, { recursive: true });
         for (const file of files) {
-          copyFileSync(join(ROOT, "node_modules", from, file), join(to, file));
+          cpSync(join(ROOT, "node_modules", from, file), join(to, file), { recursive: true });
         }
       }
       packages();

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from .contract import Blob, Resident, Tensor
 from .errors import BadInput
@@ -138,21 +139,49 @@ class Table(Decoded):
         return Tensor(dtype="float32", shape=(rows, width), data=flat.tobytes())
 
 
+class Pages(Protocol):
+    """What draws the pages of a file, numbered from 1."""
+
+    async def count(self) -> int:
+        """Return how many there are."""
+
+    async def draw(self, number: int) -> Image:
+        """Return a page's picture."""
+
+
 class Document(Decoded):
     """A file of any kind, as it came; what its sender calls it may be wrong.
 
-    `head` and `tail` are its first and its last bytes: uint8, at most BLOCK each.
+    `head` and `tail` are its first and its last bytes: uint8, at most BLOCK each. Its pages are
+    drawn when they are asked for; a picture is a page.
     """
 
-    __slots__ = ("head", "size", "tail")
+    __slots__ = ("_pages", "head", "size", "tail")
 
     BLOCK = 4096
 
-    def __init__(self, blob: Blob, head: Tensor, tail: Tensor) -> None:
+    def __init__(self, blob: Blob, head: Tensor, tail: Tensor, pages: Pages | None = None) -> None:
         super().__init__(blob)
         self.size = len(blob.data)
         self.head = head
         self.tail = tail
+        self._pages = pages
+
+    async def count(self) -> int:
+        """Return how many pages there are; raise BadInput if it can't be opened."""
+        return await self._paged().count()
+
+    async def page(self, number: int) -> Image:
+        """Return the picture of a page, the first of which is 1."""
+        return await self._paged().draw(number)
+
+    def _paged(self) -> Pages:
+        if self._pages is None:
+            raise BadInput(
+                "the document is neither a PDF nor a picture (JPEG, PNG, WebP or GIF); "
+                f"it begins with {bytes(self.head.data[:12])!r}"
+            )
+        return self._pages
 
 
 class Audio(Decoded):

@@ -59,14 +59,23 @@ export interface Kept {
   handle: Ort.Tensor;
 }
 
+/** A file's pages as Python has them drawn, numbered from 1. */
+export interface Paged {
+  count: number;
+  draw(number: number): Promise<Ort.Tensor>;
+  close(): void;
+}
+
 export class Bridge {
   /** Milliseconds spent here, for the measurement of what Python and crossing cost on top. */
   readonly spent = { run: 0, tokens: 0, decode: 0 };
   readonly threads: number;
+  private readonly base: URL;
   private readonly ort: typeof Ort;
   private last: Promise<unknown> = Promise.resolve();
 
-  private constructor(ort: typeof Ort, threads: number) {
+  private constructor(ort: typeof Ort, threads: number, base: URL) {
+    this.base = base;
     this.ort = ort;
     this.threads = threads;
   }
@@ -81,7 +90,7 @@ export class Bridge {
     ort.env.wasm.wasmPaths = folder;
     ort.env.wasm.numThreads = threads;
     ort.env.logLevel = "error";
-    return new Bridge(ort, threads);
+    return new Bridge(ort, threads, base);
   }
 
   /** Loads a variant's models, each a row of graphs; outputs feed the next one's inputs. */
@@ -174,6 +183,24 @@ export class Bridge {
     } finally {
       this.spent.decode += performance.now() - begun;
     }
+  }
+
+  /** Opens a file's pages; each is drawn to a handle like that of a picture. */
+  async pages(data: Uint8Array<ArrayBuffer>, media: string, bound: number): Promise<Paged> {
+    const { pages } = await import("./documents");
+    const begun = performance.now();
+    const { count, draw, close } = await pages(data, media, bound, this.base);
+    this.spent.decode += performance.now() - begun;
+    return {
+      count,
+      close,
+      draw: async (number) => {
+        const drawing = performance.now();
+        const { rgb, height, width } = await draw(number);
+        this.spent.decode += performance.now() - drawing;
+        return new this.ort.Tensor("uint8", rgb, [height, width, 3]);
+      },
+    };
   }
 
   /** Makes a handle of a range along the first axis, over the same memory. */

@@ -50,6 +50,11 @@ export async function picture(
   return packed(rgba(drawn), small ? 1 : factor);
 }
 
+/** Drops alpha. */
+export function rgb(image: ImageData): Pixels {
+  return packed(image, 1);
+}
+
 interface Drawable {
   source: ImageBitmap | VideoFrame;
   width: number;

@@ -98,12 +98,22 @@ class Handle(Protocol):
     dims: Sequence[int]
 
 
+class Paged(Protocol):
+    """A file that was opened, whose pages can be drawn."""
+
+    count: int
+
+    def draw(self, number: int) -> Awaitable[Handle]: ...
+    def close(self) -> None: ...
+
+
 class Bridge(Protocol):
     """What runs models and decodes inputs: `bridge.ts`."""
 
     def tensor(self, dtype: str, shape: object, data: object) -> object: ...
     def picture(self, data: object, media: str, bound: int) -> Awaitable[Handle]: ...
     def sound(self, data: object, media: str) -> Awaitable[Handle]: ...
+    def pages(self, data: object, media: str, bound: int) -> Awaitable[Paged]: ...
     def part(self, handle: object, first: int, last: int) -> Handle: ...
 
 
@@ -222,6 +232,40 @@ class Tokenizer:
             raise translated(error) from error
 
 
+class Pages:
+    """The pages of one file, drawn in JavaScript."""
+
+    def __init__(self, bridge: Bridge, data: object, media: str, bound: int) -> None:
+        self._bridge = bridge
+        self._file = (data, media, bound)
+        self._paged: Paged | None = None
+
+    async def count(self) -> int:
+        """Return how many pages there are."""
+        return (await self._opened()).count
+
+    async def draw(self, number: int) -> Image:
+        """Return a page's picture."""
+        paged = await self._opened()
+        try:
+            pixels = await paged.draw(number)
+        except JsException as error:
+            raise translated(error) from error
+        return Image(Resident("uint8", tuple(pixels.dims), pixels))
+
+    async def _opened(self) -> Paged:
+        if self._paged is None:
+            try:
+                self._paged = await self._bridge.pages(*self._file)
+            except JsException as error:
+                raise translated(error) from error
+        return self._paged
+
+    def __del__(self) -> None:
+        if self._paged is not None:
+            self._paged.close()
+
+
 class Browser(Timing):
     """The page's host."""
 
@@ -242,10 +286,14 @@ class Browser(Timing):
             plain = value if isinstance(value, str) else replace(value, data=taken(value))
             return tabular.READ[kind](plain)
         blob = limits.blob(kind, value)
+        bound: int = variant.settings.get("shrink_above") or 0
         if kind == "document":
             data: Any = blob.data  # a typed array
-            return limits.document(blob, lambda start, end: data.subarray(start, end).to_bytes())
-        bound: int = variant.settings.get("shrink_above") or 0
+            return limits.document(
+                blob,
+                lambda start, end: data.subarray(start, end).to_bytes(),
+                lambda media: Pages(self._bridge, data, media, bound),
+            )
         try:
             if kind == "audio":
                 samples = await self._bridge.sound(blob.data, blob.media)

@@ -6,10 +6,20 @@ from collections.abc import Callable
 
 from ..contract import Blob, Tensor
 from ..errors import BadInput, TooLarge
-from ..kinds import Document, Text
+from ..kinds import Document, Pages, Text
 
 MOST_CHARACTERS = 1 << 20
 MOST_DOCUMENT = 32 << 20
+MOST_PAGE = 16_000_000
+"""Pixels of a page as it is drawn: a picture after it was shrunk, a PDF's page scaled down."""
+
+DPI = 150
+PDF = "application/pdf"
+_STARTS = {
+    b"\xff\xd8\xff": "image/jpeg",
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"GIF8": "image/gif",
+}
 CHARACTERS_A_TOKEN = 64
 """Text above this many characters for each token allowed is refused without counting its tokens."""
 
@@ -44,8 +54,15 @@ def blob(kind: str, value: str | Blob) -> Blob:
     return value
 
 
-def document(blob: Blob, cut: Callable[[int, int], bytes]) -> Document:
-    """Return a file within its limit; `cut` gives a range of its bytes."""
+def document(
+    blob: Blob,
+    cut: Callable[[int, int], bytes],
+    pages: Callable[[str], Pages | None] = lambda _: None,
+) -> Document:
+    """Return a file within its limit.
+
+    `cut` gives a range of its bytes, `pages` what draws it as the type that it really has.
+    """
     size = len(blob.data)
     if size > MOST_DOCUMENT:
         raise TooLarge(f"the document has {size} bytes; at most {MOST_DOCUMENT} are allowed")
@@ -54,7 +71,23 @@ def document(blob: Blob, cut: Callable[[int, int], bytes]) -> Document:
         Tensor(dtype="uint8", shape=(part,), data=cut(start, start + part))
         for start in (0, size - part)
     )
-    return Document(blob, head, tail)
+    media = drawable(bytes(head.data))
+    return Document(blob, head, tail, pages(media) if media else None)
+
+
+def drawable(head: bytes) -> str:
+    """Return the media type of what can be drawn, by its first bytes; else nothing."""
+    if b"%PDF-" in head[:1024]:
+        return PDF
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    return next((media for start, media in _STARTS.items() if head.startswith(start)), "")
+
+
+def page(width: int, height: int) -> None:
+    """Raise TooLarge for a picture that is more than a page."""
+    if width * height > MOST_PAGE:
+        raise TooLarge(f"the page has {width} x {height} pixels; at most {MOST_PAGE} are allowed")
 
 
 def tokenizable(value: str, most: int | None) -> None:

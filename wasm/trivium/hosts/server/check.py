@@ -174,8 +174,8 @@ def agrees(output: Any, expected: Any) -> bool:
     """Return whether an answer is the expected one, as far as a small variant must agree.
 
     Vectors agree by cosine, labels by the first (boxes by where it is, too), masks by what they
-    share, forecasts by the steps that are stated, segments by their times and words, everything
-    else by being equal.
+    share, forecasts by the steps that are stated, segments by their times and words, pages
+    by what is stated of them, everything else by being equal.
     """
     if _vector(expected):
         return _vector(output) and _cosine(output, expected) >= COSINE
@@ -186,12 +186,25 @@ def agrees(output: Any, expected: Any) -> bool:
         return len(found) == len(segments) and all(map(_together, found, segments))
     if isinstance(expected, dict) and "runs" in expected:
         return isinstance(output, dict) and _shared(output, expected) >= MASK
+    if isinstance(expected, list) and expected and all(map(_paged, expected)):
+        return (
+            isinstance(output, list)
+            and len(output) == len(expected)
+            and all(
+                isinstance(page, dict) and page.items() >= stated.items()
+                for page, stated in zip(output, expected, strict=True)
+            )
+        )
     best = _best(expected)
     if best is not None and not _near(_first(output), _first(expected)):
         return False
     if best is not None:
         return isinstance(output, list) is isinstance(expected, list) and _best(output) == best
     return bool(output == expected)
+
+
+def _paged(stated: Any) -> bool:
+    return isinstance(stated, dict) and "page" in stated
 
 
 def show(rows: Sequence[Row], as_json: bool) -> int:

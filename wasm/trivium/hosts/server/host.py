@@ -19,6 +19,7 @@ from .. import limits, tabular
 from ..timing import Timing
 from . import audio, media
 from .bundles import Bundle
+from .documents import Pages
 from .loops import NumPy
 from .session import Lanes, OrtSession, open_graph, tensor
 
@@ -123,12 +124,16 @@ class ServerHost(Timing):
         if kind in tabular.READ:
             return await self.work(lambda: tabular.READ[kind](value))
         blob = limits.blob(kind, value)
+        bound = variant.settings.get("shrink_above")
         if kind == "document":
-            return limits.document(blob, lambda start, end: blob.data[start:end])
+            return limits.document(
+                blob,
+                lambda start, end: blob.data[start:end],
+                lambda media: Pages(blob, media, bound, self._lanes),
+            )
         like = (blob.media, len(blob.data).bit_length())
         if kind == "audio":
             return Audio(await self._lanes.run(lambda: audio.samples(blob), like), blob)
-        bound = variant.settings.get("shrink_above")
         return Image(await self._lanes.run(lambda: media.pixels(blob, bound), like), blob)
 
     def report(self, error: BaseException, where: str | None) -> None:
