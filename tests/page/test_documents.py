@@ -121,3 +121,12 @@ def test_pages_beyond_the_end(opened: Opened) -> None:
     """Which pages may be asked for is said."""
     refused = read(opened, (READ / "letter.pdf").read_bytes(), first=3)
     assert refused["message"] == "the document has 2 pages; first is 3"
+
+
+def test_playground(opened: Opened) -> None:
+    """A sample is read when it is clicked, and its pages are shown as text."""
+    page = opened.page
+    page.get_by_label("document.read").check()
+    page.get_by_role("button", name="letter").click()
+    page.wait_for_selector("#result pre:has-text('31,415.92')")
+    assert page.locator("#result pre").first.inner_text().startswith("Where three roads meet")

@@ -80,13 +80,13 @@ function packages(): void {
   copyFileSync(LOCK, join(to, basename(LOCK)));
 }
 
-/** Offers the photos that lie beside the built-in functions as samples. */
+/** Offers what lies beside the built-in functions as samples: photos, and documents apart. */
 function samples(): void {
   const all = readdirSync(FUNCTIONS, { recursive: true, encoding: "utf8" });
-  const photos = all.filter((path) => /^[^/]+\/[^/]+\.(jpg|png|webp)$/.test(path)).sort();
-  mkdirSync(join(PUBLIC, "samples"), { recursive: true });
-  const list = photos.map((path) => {
-    const name = basename(path);
+  const files = all.filter((path) => /^[^/]+\/[^/]+\.(jpg|png|webp|pdf)$/.test(path)).sort();
+  mkdirSync(join(PUBLIC, "samples", "documents"), { recursive: true });
+  const list = files.map((path) => {
+    const name = (path.startsWith("document.") ? "documents/" : "") + basename(path);
     copyFileSync(join(FUNCTIONS, path), join(PUBLIC, "samples", name));
     return `runtime/samples/${name}`;
   });

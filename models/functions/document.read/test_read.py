@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from trivium import Image, Tensor
+from trivium.errors import BadInput, TooLarge
 
 HERE = Path(__file__).parent
 read: Any = runpy.run_path(str(HERE / "function.py"))
@@ -132,3 +137,44 @@ def test_edits_are_counted_as_by_the_book(one: str, two: str) -> None:
         for j, b in enumerate(two, 1):
             row.append(min(before[j - 1] + (a != b), before[j] + 1, row[-1] + 1))
     assert metric["edits"](one, two) == row[-1]
+
+
+class Blank:
+    """A document of empty pages."""
+
+    def __init__(self, pages: int) -> None:
+        self.pages = pages
+
+    async def count(self) -> int:
+        return self.pages
+
+    async def page(self, number: int) -> Image:
+        return Image(Tensor(dtype="uint8", shape=(32, 32, 3), data=bytes(3072)))
+
+
+def pages(count: int, **options: Any) -> list[int]:
+    """Return the numbers of the pages that are read."""
+
+    async def run(**_: Tensor) -> Tensor:
+        return Tensor(dtype="uint8", shape=(32, 32), data=bytes(1024))
+
+    async def work() -> list[int]:
+        models = SimpleNamespace(detector=SimpleNamespace(run=run))
+        return [page.page async for page in read["read"](Blank(count), models, **options)]
+
+    return asyncio.run(work())
+
+
+def test_the_pages_asked_for_are_read() -> None:
+    assert pages(3) == [1, 2, 3]
+    assert pages(3, first=2, most=1) == [2]
+    assert pages(500, first=499, most=50) == [499, 500]
+    assert len(pages(50)) == 50
+
+
+def test_a_book_is_not_read_by_mistake() -> None:
+    """It is refused before a page is drawn, not cut without a word."""
+    with pytest.raises(TooLarge, match="500 pages; at most 50 are read at once: say which"):
+        pages(500)
+    with pytest.raises(BadInput, match="the document has 2 pages; first is 3"):
+        pages(2, first=3)

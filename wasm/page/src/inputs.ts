@@ -109,12 +109,14 @@ function file(
   document.addEventListener("paste", (event) => {
     if (drop.isConnected) first(event.clipboardData?.files);
   });
-  const buttons = (kind === "image" ? samples : []).map((path) => {
+  const ours = samples.filter((path) => path.includes("/documents/") === (kind === "document"));
+  const buttons = (/^(image|document)$/.test(kind) ? ours : []).map((path) => {
     const label = path.replace(/^.*\/|\.\w+$/g, "");
     const onclick = async (): Promise<void> => take(await (await fetch(path)).blob(), label);
     const title = `Ask about the ${label}`;
     const button = make("button", { type: "button", title, onclick });
-    button.append(make("img", { src: path, alt: label, loading: "lazy" }));
+    const picture = !path.endsWith(".pdf") && make("img", { src: path, alt: label, loading: "lazy" });
+    button.append(picture || label);
     return button;
   });
   return {

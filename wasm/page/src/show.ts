@@ -124,6 +124,9 @@ function output({ function: name, output: given }: Answer): HTMLElement[] {
 function value(given: unknown): HTMLElement[] {
   if (isLabels(given)) return [labels(given)];
   if (isVector(given)) return vector(given);
+  if (isPages(given)) {
+    return given.flatMap(({ page, text }) => [make("p", {}, `Page ${page}`), make("pre", {}, text)]);
+  }
   if (typeof given === "string") return [make("p", {}, given)];
   return [make("pre", {}, JSON.stringify(given, null, 2))];
 }
@@ -184,6 +187,14 @@ function isLabels(given: unknown): given is Label[] {
     Array.isArray(given) &&
     given.length > 0 &&
     given.every((each) => typeof each?.label === "string" && typeof each?.score === "number")
+  );
+}
+
+function isPages(given: unknown): given is { page: number; text: string }[] {
+  return (
+    Array.isArray(given) &&
+    given.length > 0 &&
+    given.every((each) => typeof each?.page === "number" && typeof each?.text === "string")
   );
 }
 
