@@ -149,6 +149,7 @@ class Blank:
         return self.pages
 
     async def page(self, number: int) -> Image:
+        assert 1 <= number <= self.pages
         return Image(Tensor(dtype="uint8", shape=(32, 32, 3), data=bytes(3072)))
 
 
