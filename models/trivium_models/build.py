@@ -181,6 +181,7 @@ class Workshop:
                 softmax=made.softmax,
                 normalise=made.normalise,
                 output=made.output,
+                tap=made.tap,
             )
         else:
             from .quantise import quantise

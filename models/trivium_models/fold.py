@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -143,16 +144,27 @@ def prepare(step: Prepare) -> onnx.ModelProto:
 
 
 def fold(
-    model: Path, *, pool: str = "", softmax: bool = False, normalise: bool = False, output: str = ""
+    model: Path,
+    *,
+    pool: str = "",
+    softmax: bool = False,
+    normalise: bool = False,
+    output: str = "",
+    tap: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
     """Return a model whose first output went through what a function would else do in Python.
 
     `pool = "mean"` takes the mean over the tokens that `attention_mask` marks; `softmax` and
     `normalise` (to length 1) work on the last axis; `output` renames what comes out. The other
-    outputs are dropped.
+    outputs are dropped. `tap` instead adds outputs: by their names, what products inside read.
     """
     found = onnx.load(model)
     graph = found.graph
+    if tap:
+        for name, inner in tap.items():
+            add_output(model, graph, name, inner)
+        onnx.checker.check_model(found)
+        return found
     last = graph.output[0].name
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
@@ -208,3 +220,18 @@ def fold(
         )
     onnx.checker.check_model(found)
     return found
+
+
+def add_output(model: Path, graph: onnx.GraphProto, name: str, inner: str) -> None:
+    """Give out what a product inside reads; bytes as the floats that they stand for."""
+    products = {"Gemm": 1, "QGemm": 3}
+    user = next((n for n in graph.node if inner in n.input and n.op_type in products), None)
+    if user is None:
+        raise BundleError(f"{model.name} has no {inner!r} that a Gemm or QGemm reads, to tap.")
+    kind, inputs = "Identity", [inner]
+    if user.op_type == "QGemm":
+        kind, inputs = "DequantizeLinear", list(user.input[:3])
+    weight = user.input[products[user.op_type]]
+    width = next(item.dims[0] for item in graph.initializer if item.name == weight)
+    graph.node.append(helper.make_node(kind, inputs, [name], name=f"tap.{name}"))
+    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width]))

@@ -67,6 +67,7 @@ class Made(Entry, frozen=True):
     softmax: bool = False
     normalise: bool = False
     output: str = ""
+    tap: dict[str, str] = {}
 
     form: Form | None = None
     exclude: tuple[str, ...] = ()
@@ -87,7 +88,7 @@ class Made(Entry, frozen=True):
 VERBS: dict[str, tuple[str, ...]] = {
     "assemble": (),
     "export": ("task", "prune", "distil", "output"),
-    "fold": ("pool", "softmax", "normalise", "output"),
+    "fold": ("pool", "softmax", "normalise", "output", "tap"),
     "prepare": (),
     "quantise": ("form", "exclude", "data"),
     "take": (),

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trivium.errors import BundleError
+from trivium_models.command import FUNCTIONS
 from trivium_models.fold import Prepare, fold, prepare
 from trivium_models.quantise import Form, quantise
 from trivium_models.tune import outliers
@@ -134,6 +135,21 @@ def test_folding_is_what_python_would_compute(tokens: Path) -> None:
 def test_folding_that_can_not_be(tokens: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(BundleError, match=said):
         fold(tokens, **options)
+
+
+def test_what_a_product_reads_can_be_tapped() -> None:
+    """The features before a classifier's last layer, of bytes as floats; its answer stays."""
+    whole = FUNCTIONS / "image.classify" / "model.int8.onnx"
+    tapped = fold(whole, tap={"features": "flatten_190_quantized"})
+    image = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype("f")
+    session = ort.InferenceSession(tapped.SerializeToString(), providers=["CPUExecutionProvider"])
+    probabilities, features = session.run(None, {"image": image})
+    assert np.array_equal(probabilities, run(onnx.load(whole), {"image": image}))
+    assert features.shape == (1, 1280)
+    assert features.dtype == np.float32
+    assert features.max() > 0
+    with pytest.raises(BundleError, match="has no 'x' that a Gemm or QGemm reads"):
+        fold(whole, tap={"features": "x"})
 
 
 def test_pooling_needs_tokens(picture: Path) -> None:
