@@ -26,7 +26,14 @@ from trivium.trace import Span, Tracer
 ZOO = Path("models/zoo")
 KEYS = Path(".trivium/keys")
 PAGE, EDGE, CLOUD = Tier
-FUNCTIONS = ("text.embed", "text.classify", "image.classify", "audio.activity")
+FUNCTIONS = (
+    "text.embed",
+    "text.classify",
+    "image.classify",
+    "image.embed",
+    "match.image_text",
+    "audio.activity",
+)
 
 
 class Watch(httpx.AsyncBaseTransport):
@@ -107,6 +114,10 @@ def test_the_same_artifact_agrees_wherever_it_runs(journey: Journey, name: str) 
         assert max(abs(a - b) for a, b in zip(here, there, strict=True)) < 1e-4
 
 
+def _dot(one: list[float], other: list[float]) -> float:
+    return math.fsum(a * b for a, b in zip(one, other, strict=True))
+
+
 def test_int8_is_near_fp32(journey: Journey) -> None:
     """On inputs that no recipe names."""
     for text in ("Where can I buy a used bicycle?", "Der Hund schläft.", "x" * 200, "1 + 1 = 2"):
@@ -134,6 +145,28 @@ def test_labels_that_nothing_can_be_said_of(
     ask = Ask(function="text.classify", inputs={"text": "a"}, options=options, tiers=(tier,))
     with pytest.raises(BadInput, match="options of text.classify"):
         journey.infer(ask)
+
+
+@pytest.mark.parametrize("tier", list(Tier))
+def test_pictures_and_texts_find_each_other(journey: Journey, tier: Tier) -> None:
+    """By their vectors alone, either way."""
+    texts = {"coffee.jpg": "espresso", "cat.jpg": "a cat"}
+    asked = {ask.inputs["image"]: sample for ask, sample in asks("image.embed", tiers=(tier,))}
+    pictures = {
+        sample.inputs["image"]: journey.infer(
+            Ask(function="image.embed", inputs={"image": blob}, tiers=(tier,))
+        ).output
+        for blob, sample in asked.items()
+    }
+    words = {
+        text: journey.infer(Ask(function="text.embed", inputs={"text": text}, tiers=(tier,))).output
+        for text in texts.values()
+    }
+    for name, text in texts.items():
+        near = {each: _dot(pictures[name], words[each]) for each in words}
+        assert max(near, key=lambda each: near[each]) == text
+        back = {each: _dot(pictures[each], words[text]) for each in pictures}
+        assert max(back, key=lambda each: back[each]) == name
 
 
 def test_one_trace_joins_all_tiers(journey: Journey) -> None:
