@@ -51,6 +51,34 @@ def test_masks_cover_the_whole_picture(pictures: list[Path]) -> None:
         assert sum(strict["runs"][1::2]) <= sum(loose["runs"][1::2])
 
 
+@pytest.mark.parametrize("tier", [Tier.EDGE, Tier.CLOUD])
+def test_boxes_lie_inside_the_picture(tier: Tier, pictures: list[Path]) -> None:
+    """However little sure, at most so many, the surest first, and none outside."""
+    for boxes in answers("image.detect", tier, pictures, least=0.05, top=7):
+        assert len(boxes) <= 7
+        scores = [box["score"] for box in boxes]
+        assert scores == sorted(scores, reverse=True)
+        assert all(0.05 <= score <= 1 for score in scores)
+        for box in boxes:
+            assert box["width"] >= 0
+            assert box["height"] >= 0
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= 1.00001
+            assert 0 <= box["y"] <= box["y"] + box["height"] <= 1.00001
+
+
+@pytest.mark.parametrize("tier", [Tier.EDGE, Tier.CLOUD])
+def test_things_are_found_where_they_are(tier: Tier, tmp_path: Path) -> None:
+    """A cat in the right half of a wide photo, and beside it nothing."""
+    cat = Image.open(ZOO / "image.detect" / "cat.jpg").convert("RGB")
+    wide = Image.new("RGB", (2 * cat.width, cat.height), (128, 128, 128))
+    wide.paste(cat, (cat.width, 0))
+    wide.save(tmp_path / "wide.png")
+    (boxes,) = answers("image.detect", tier, [tmp_path / "wide.png"], least=0.3)
+    assert [box["label"] for box in boxes] == ["cat"]
+    assert 0.45 < boxes[0]["x"] < 0.6
+    assert boxes[0]["x"] + boxes[0]["width"] > 0.9
+
+
 def test_a_person_is_cut_out() -> None:
     """Her face is inside, the flag and the shuttle behind her are not."""
     photo = ZOO / "image.segment" / "astronaut.jpg"
