@@ -159,7 +159,7 @@ class Gateway:
             data = self.tampered.get((name, file), files.get(file))
             if data is None:
                 return 404, "text/plain", b"no such file"
-            return 200, "application/octet-stream", data
+            return 200, mimetypes.guess_type(file)[0] or "application/octet-stream", data
         if path == "/v1/keys":
             keys = [{"id": key.id, "pem": key.pem.decode()} for key in self.trusted]
             return 200, JSON, json.dumps(keys).encode()

@@ -127,6 +127,7 @@ def test_playground(opened: Opened) -> None:
     """A sample is read when it is clicked, and its pages are shown as text."""
     page = opened.page
     page.get_by_label("document.read").check()
-    page.get_by_role("button", name="letter").click()
-    page.wait_for_selector("#result pre:has-text('31,415.92')")
-    assert page.locator("#result pre").first.inner_text().startswith("Where three roads meet")
+    page.get_by_role("button", name="Ask about letter").click()
+    page.wait_for_selector("#result pre:has-text('The second page')")
+    assert page.get_by_label("first").input_value() == "2"
+    assert page.locator("#result .sheet .box.written").count() > 0

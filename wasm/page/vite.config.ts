@@ -7,7 +7,6 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
-  readdirSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -18,7 +17,6 @@ const ROOT = import.meta.dirname;
 const PUBLIC = join(ROOT, "public", "runtime");
 const LOCK = join(ROOT, "pyodide-lock.json");
 const WHEELS = [join(ROOT, "../../.trivium/page"), join(ROOT, "../loops")];
-const FUNCTIONS = join(ROOT, "../../models/functions");
 
 const COPIES = {
   pyodide: [
@@ -56,7 +54,6 @@ function runtime(): Plugin {
         }
       }
       packages();
-      samples();
     },
   };
 }
@@ -78,19 +75,6 @@ function packages(): void {
     writeFileSync(join(to, file), data);
   }
   copyFileSync(LOCK, join(to, basename(LOCK)));
-}
-
-/** Offers what lies beside the built-in functions as samples: photos, and documents apart. */
-function samples(): void {
-  const all = readdirSync(FUNCTIONS, { recursive: true, encoding: "utf8" });
-  const files = all.filter((path) => /^[^/]+\/[^/]+\.(jpg|png|webp|pdf)$/.test(path)).sort();
-  mkdirSync(join(PUBLIC, "samples", "documents"), { recursive: true });
-  const list = files.map((path) => {
-    const name = (path.startsWith("document.") ? "documents/" : "") + basename(path);
-    copyFileSync(join(FUNCTIONS, path), join(PUBLIC, "samples", name));
-    return `runtime/samples/${name}`;
-  });
-  writeFileSync(join(PUBLIC, "samples.json"), JSON.stringify(list));
 }
 
 export default defineConfig({

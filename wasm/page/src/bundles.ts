@@ -2,7 +2,7 @@
 
 import type { Bundle, Gateway } from "./gateway";
 import { type Key, SIGNATURE, type Trust, bad, sha256 } from "./signing";
-import type { Manifest, Variant } from "./wire";
+import type { Manifest, Sample, Variant } from "./wire";
 
 export const MANIFEST = "manifest.json";
 export const SOURCE = "function.py";
@@ -80,6 +80,19 @@ function parsed(name: string, text: string): Manifest {
     // Told as what it is below.
   }
   throw bad(`${name}/${MANIFEST} is no manifest`);
+}
+
+/** Returns the samples of a bundle, with the addresses of their files. */
+export function samples({ bundle, manifest }: Checked): Sample[] {
+  return (manifest.samples ?? []).map(({ inputs, options = {} }) => ({
+    inputs: Object.fromEntries(
+      Object.entries(inputs).map(([name, value]) => {
+        const file = { file: value, path: address(bundle, value) };
+        return [name, value in manifest.files ? file : value];
+      }),
+    ),
+    options,
+  }));
 }
 
 function address({ name, digest }: Bundle, file: string): string {

@@ -17,3 +17,24 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   element.append(...children);
   return element;
 }
+
+const addresses = new WeakMap<Blob, string>();
+
+/** Returns an address under which the page itself finds a file; one for each. */
+export function address(blob: Blob): string {
+  const known = addresses.get(blob) ?? URL.createObjectURL(blob);
+  addresses.set(blob, known);
+  return known;
+}
+
+/** Makes an element of SVG. */
+export function draw(
+  tag: string,
+  attributes: Record<string, string | number>,
+  ...children: (Node | string)[]
+): SVGElement {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, `${value}`);
+  element.append(...children);
+  return element;
+}

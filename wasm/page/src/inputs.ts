@@ -1,20 +1,14 @@
 // How does one give a function what it takes? Fields for its inputs and options, by its schema.
 
 import type { InputValue } from "./client";
-import { make } from "./elements";
-import type { Json, Option, Schema } from "./wire";
-
-const TEXTS = [
-  "A man is eating food.",
-  "Someone has a meal.",
-  "The stock market fell today.",
-  "Ein Mann isst etwas.",
-];
+import { address, make } from "./elements";
+import type { Json, Option, Sample, Schema } from "./wire";
 
 interface Field<T> {
   element: HTMLElement;
   /** Throws an Error that says what is missing. */
   value(): T;
+  set(value: T, label?: string): void;
 }
 
 export interface Fields {
@@ -22,19 +16,61 @@ export interface Fields {
   options(): Record<string, Json>;
 }
 
+/** Kinds of which a person sees what is written. */
+const WRITTEN = ["text", "table", "series"];
+const HINTS: Record<string, string> = {
+  table: "A table: names of columns, then rows, with commas between; or JSON",
+  series: "A series: numbers, a line each, with times before them or without; or JSON",
+};
+const ACCEPT: Record<string, string> = {
+  image: "image/*",
+  audio: "audio/*",
+  video: "video/*",
+  table: ".csv,.json,text/csv,application/json",
+  series: ".csv,.json,text/csv,application/json",
+};
+
 /** Fills the places for inputs and options; `go` is called when an input is ready to be asked. */
 export function fields(
   schema: Schema,
-  samples: readonly string[],
+  samples: readonly Sample[],
   places: { inputs: HTMLElement; options: HTMLElement },
   go: () => void,
 ): Fields {
   const inputs = schema.inputs.map(({ name, kind }) => {
-    return [name, kind === "text" ? words(name, go) : file(name, kind, samples, go)] as const;
+    return [name, WRITTEN.includes(kind) ? written(name, kind) : file(name, kind, go)] as const;
   });
-  const options = schema.options.map((each) => [each.name, setting(each)] as const);
-  places.inputs.replaceChildren(...inputs.map(([, { element }]) => element));
+  const options = schema.options.map((each) => [each.name, setting(each), each.default] as const);
+  const kinds = new Map(schema.inputs.map(({ name, kind }) => [name, kind]));
+  const take = async (sample: Sample, only = [...kinds.values()]): Promise<void> => {
+    for (const [name, field] of inputs) {
+      const kind = kinds.get(name) ?? "";
+      const value = sample.inputs[name];
+      if (value === undefined || !only.includes(kind)) continue;
+      if (typeof value === "string") field.set(value);
+      else {
+        const blob = await (await fetch(value.path)).blob();
+        field.set(WRITTEN.includes(kind) ? await blob.text() : blob, value.file);
+      }
+    }
+    for (const [name, field, preset] of options) field.set(sample.options[name] ?? preset);
+  };
+  const buttons = samples.map((sample) => {
+    const onclick = (): void => void take(sample).then(go);
+    const label = said(sample);
+    const title = `Ask about ${label}`;
+    const button = make("button", { type: "button", title, ariaLabel: title, onclick });
+    const files = Object.values(sample.inputs).filter((each) => typeof each === "object");
+    const src = files.find((each) => /\.(jpe?g|png|webp)$/.test(each.file))?.path ?? "";
+    button.append(src ? make("img", { src, alt: label, loading: "lazy" }) : label);
+    return button;
+  });
+  const row = make("div", { className: "samples" }, ...buttons);
+  row.setAttribute("role", "group");
+  row.ariaLabel = "Samples";
+  places.inputs.replaceChildren(...inputs.map(([, { element }]) => element), row);
   places.options.replaceChildren(...options.map(([, { element }]) => element));
+  if (samples[0]) void take(samples[0], WRITTEN);
   return {
     inputs: () => Object.fromEntries(inputs.map(([name, field]) => [name, field.value()])),
     options: () => {
@@ -48,51 +84,59 @@ export function fields(
   };
 }
 
-function words(name: string, go: () => void): Field<InputValue> {
-  const area = make("textarea", { name, value: TEXTS[0] ?? "", spellcheck: false });
-  const samples = TEXTS.map((text) => {
-    const onclick = (): void => {
-      area.value = text;
-      go();
+/** What a sample is called: its text, or its file's name. */
+function said({ inputs }: Sample): string {
+  const each = Object.values(inputs)[0] ?? "sample";
+  const label = typeof each === "string" ? each.trim() : each.file.replace(/\.\w+$/, "");
+  return label.length > 60 ? `${label.slice(0, 59)}…` : label;
+}
+
+function written(name: string, kind: string): Field<InputValue> {
+  const area = make("textarea", { name, spellcheck: false, placeholder: HINTS[kind] ?? "" });
+  const element = make("div", {}, make("label", {}, make("span", {}, name), area));
+  if (kind !== "text") {
+    area.classList.add("numbers");
+    const input = make("input", { type: "file", accept: ACCEPT[kind] ?? "" });
+    input.setAttribute("aria-label", `${name}: choose a file`);
+    input.onchange = async () => {
+      const chosen = input.files?.[0];
+      if (chosen) area.value = await chosen.text();
     };
-    return make("button", { type: "button", onclick }, text);
-  });
+    element.append(input);
+  }
   return {
-    element: make(
-      "div",
-      {},
-      make("label", {}, make("span", {}, name), area),
-      make("div", { className: "samples" }, ...samples),
-    ),
+    element,
     value: () => area.value,
+    set: (value) => {
+      if (typeof value === "string") area.value = value;
+    },
   };
 }
 
-function file(
-  name: string,
-  kind: string,
-  samples: readonly string[],
-  go: () => void,
-): Field<InputValue> {
+function file(name: string, kind: string, go: () => void): Field<InputValue> {
   let chosen: Blob | null = null;
-  const hint = `Drop, paste or choose ${kind === "image" ? "an image" : `a file (${kind})`}`;
+  const article = /^[aeiou]/.test(kind) ? "an" : "a";
+  const hint = `Drop, paste or choose ${kind === "audio" ? "a sound" : `${article} ${kind}`}`;
   const says = make("span", {}, hint);
-  const input = make("input", { type: "file", accept: /^(image|audio)$/.test(kind) ? `${kind}/*` : "" });
+  const input = make("input", { type: "file", accept: ACCEPT[kind] ?? "" });
   input.setAttribute("aria-label", `${name}: ${hint}`);
   const drop = make("label", { className: "drop" }, says, input);
-  let shown = "";
-  const take = (blob: Blob, label: string): void => {
+  // Beside the drop zone: a click on it would choose a file.
+  const player = make("div", { className: "player" });
+  const show = (blob: Blob, label: string): void => {
     chosen = blob;
-    URL.revokeObjectURL(shown);
-    shown = URL.createObjectURL(blob);
-    const picture = make("img", { src: shown, alt: label });
+    const src = address(blob);
+    const picture = make("img", { src, alt: label });
     drop.replaceChildren(blob.type.startsWith("image/") ? picture : says, input);
     says.textContent = label;
-    go();
+    if (kind === "audio") player.replaceChildren(make("audio", { src, controls: true }));
+    if (kind === "video") player.replaceChildren(make("video", { src, controls: true }));
   };
   const first = (files: FileList | null | undefined): void => {
     const each = files?.[0];
-    if (each) take(each, each.name);
+    if (!each) return;
+    show(each, each.name);
+    go();
   };
   input.onchange = () => first(input.files);
   drop.ondragover = (event) => {
@@ -109,23 +153,46 @@ function file(
   document.addEventListener("paste", (event) => {
     if (drop.isConnected) first(event.clipboardData?.files);
   });
-  const ours = samples.filter((path) => path.includes("/documents/") === (kind === "document"));
-  const buttons = (/^(image|document)$/.test(kind) ? ours : []).map((path) => {
-    const label = path.replace(/^.*\/|\.\w+$/g, "");
-    const onclick = async (): Promise<void> => take(await (await fetch(path)).blob(), label);
-    const title = `Ask about the ${label}`;
-    const button = make("button", { type: "button", title, onclick });
-    const picture = !path.endsWith(".pdf") && make("img", { src: path, alt: label, loading: "lazy" });
-    button.append(picture || label);
-    return button;
-  });
+  const recorded = (blob: Blob): void => {
+    show(blob, "what was recorded");
+    go();
+  };
   return {
-    element: make("div", {}, drop, make("div", { className: "samples" }, ...buttons)),
+    element: make("div", {}, drop, player, ...(kind === "audio" ? [recorder(recorded)] : [])),
     value: () => {
       if (!chosen) throw new Error(`${hint} first.`);
       return chosen;
     },
+    set: (value, label) => {
+      if (value instanceof Blob) show(value, label ?? "");
+    },
   };
+}
+
+/** A button that records until it is pressed again. */
+function recorder(done: (blob: Blob) => void): HTMLElement {
+  let running: MediaRecorder | null = null;
+  const button = make("button", { type: "button", className: "record" }, "Record");
+  button.onclick = async () => {
+    if (running) return running.stop();
+    try {
+      const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+      const parts: Blob[] = [];
+      const recording = (running = new MediaRecorder(stream));
+      recording.ondataavailable = ({ data }) => void parts.push(data);
+      recording.onstop = () => {
+        for (const track of stream.getTracks()) track.stop();
+        running = null;
+        button.textContent = "Record";
+        done(new Blob(parts, { type: recording.mimeType.split(";")[0] ?? "audio/webm" }));
+      };
+      recording.start();
+      button.textContent = "Stop recording";
+    } catch (error) {
+      button.textContent = `Record (${(error as Error).message})`;
+    }
+  };
+  return button;
 }
 
 function setting({ name, schema, required, default: preset }: Option): Field<Json | undefined> {
@@ -136,17 +203,28 @@ function setting({ name, schema, required, default: preset }: Option): Field<Jso
   if (Array.isArray(choices)) {
     const select = make("select", { name });
     select.append(...choices.map((each) => make("option", { selected: each === preset }, `${each}`)));
-    return { element: labelled(select), value: () => choices[select.selectedIndex] };
+    return {
+      element: labelled(select),
+      value: () => choices[select.selectedIndex],
+      set: (value) => void (select.selectedIndex = choices.indexOf(value ?? null)),
+    };
   }
   if (kind === "boolean") {
     const box = make("input", { type: "checkbox", name, checked: preset === true });
-    return { element: labelled(box), value: () => box.checked };
+    return {
+      element: labelled(box),
+      value: () => box.checked,
+      set: (value) => void (box.checked = value === true),
+    };
   }
   const numeric = kind === "integer" || kind === "number";
   const list = kind === "array"; // written with commas between
-  const text = kind === "string" || list || preset === null || preset === undefined;
-  const shown = preset === null ? "" : text || numeric ? `${preset ?? ""}` : JSON.stringify(preset);
-  const input = make("input", { type: numeric ? "number" : "text", name, value: shown, required });
+  const shown = (value: Json | undefined): string => {
+    if (value === null || value === undefined) return "";
+    return list || typeof value !== "object" ? `${value}` : JSON.stringify(value);
+  };
+  const input = make("input", { type: numeric ? "number" : "text", name, required });
+  input.value = shown(preset);
   if (list) input.placeholder = "one, another";
   if (numeric) {
     input.min = `${schema["minimum"] ?? ""}`;
@@ -160,5 +238,6 @@ function setting({ name, schema, required, default: preset }: Option): Field<Jso
       if (numeric) return input.valueAsNumber;
       return kind === "string" || list ? input.value : (JSON.parse(input.value) as Json);
     },
+    set: (value) => void (input.value = shown(value)),
   };
 }

@@ -49,12 +49,12 @@ async function ask(): Promise<void> {
       let parts: unknown[] = [];
       for await (const said of trivium.stream(name, inputs, settings(control.signal))) {
         if (asking !== control) return;
-        if (said.type === "answer") showAnswer(said);
-        else showParts((parts = [...parts, said.output]));
+        if (said.type === "answer") showAnswer(said, inputs);
+        else showParts((parts = [...parts, said.output]), inputs);
       }
     } else {
       const answer = await trivium.infer(name, inputs, settings(control.signal));
-      if (asking === control) showAnswer(answer);
+      if (asking === control) showAnswer(answer, inputs);
     }
   } catch (error) {
     if (control.signal.aborted) return;
@@ -62,11 +62,11 @@ async function ask(): Promise<void> {
   }
 }
 
-function choose(listed: Listed, samples: readonly string[]): void {
+function choose(listed: Listed): void {
   chosen = listed;
   one("doc").replaceChildren(listed.schema.doc, ...optional(listed.name));
   const places = { inputs: one("inputs"), options: one("options") };
-  given = fields(listed.schema, samples, places, () => void ask());
+  given = fields(listed.schema, listed.samples, places, () => void ask());
 }
 
 /** What loads a function that is too large to be loaded unasked. */
@@ -83,13 +83,13 @@ function optional(name: string): HTMLElement[] {
   return [make("button", { type: "button", title: why ?? "", onclick }, "Load into this page")];
 }
 
-function list(all: readonly Listed[], samples: readonly string[]): void {
+function list(all: readonly Listed[]): void {
   const tabs = [...all]
     .sort((a, b) => b.name.localeCompare(a.name))
     .map((listed, index) => {
-      const onchange = (): void => choose(listed, samples);
+      const onchange = (): void => choose(listed);
       const radio = make("input", { type: "radio", name: "function", checked: !index, onchange });
-      if (!index) choose(listed, samples);
+      if (!index) choose(listed);
       return make("label", { title: listed.schema.doc }, radio, make("span", {}, listed.name));
     });
   const none = make("p", { className: "quiet" }, "The gateway serves no function.");
@@ -112,8 +112,7 @@ quality.oninput = () => {
 };
 
 try {
-  const samples = fetch("runtime/samples.json").then((response) => response.json());
-  list(await trivium.functions(), (await samples.catch(() => [])) as string[]);
+  list(await trivium.functions());
 } catch (error) {
   one("functions").replaceChildren(make("p", { className: "error" }, (error as Error).message));
 }

@@ -1,9 +1,14 @@
 // How does an answer look?
 
-import type { Answer, State, Tier, TriviumError } from "./client";
+import { type Forecast, chart } from "./chart";
+import type { Answer, InputValue, State, Tier, TriviumError } from "./client";
 import { make, one } from "./elements";
+import { type Box, type Mask, type Sheet, boxed, masked, sheets } from "./overlays";
+import { type Segment, heard } from "./waveform";
 
 const PARTS = ["decode", "python", "run", "hop"] as const;
+
+type Inputs = Record<string, InputValue>;
 
 interface Label {
   label: string;
@@ -34,14 +39,14 @@ export function showState({ phase, detail, progress, isolated, threads, function
   pill.title = [detail, ...failed.map(([name, { why }]) => `${name}: ${why}`)].join("\n").trim();
 }
 
-/** Shows an answer, or a part of one that is still coming. */
-export function showAnswer(answer: Answer): void {
+/** Shows an answer to these inputs. */
+export function showAnswer(answer: Answer, inputs: Inputs): void {
   const { tier, plan, ms } = answer;
   roads(tier, answer);
   reason(plan.reason);
   const result = one("result");
   result.dataset["tier"] = tier;
-  result.replaceChildren(...output(answer));
+  result.replaceChildren(...output(answer, inputs), raw(answer.output));
   const total = PARTS.reduce((sum, part) => sum + ms[part], 0);
   one("times").hidden = false;
   one("bar").ariaLabel = PARTS.map((part) => `${part} ${short(ms[part])} ms`).join(", ");
@@ -70,8 +75,8 @@ export function showAnswer(answer: Answer): void {
 }
 
 /** Shows what came so far of an answer in parts. */
-export function showParts(parts: readonly unknown[]): void {
-  one("result").replaceChildren(...value(parts));
+export function showParts(parts: readonly unknown[], inputs: Inputs): void {
+  one("result").replaceChildren(...value(parts, inputs));
 }
 
 /** Shows why there is no answer. */
@@ -109,9 +114,9 @@ function roads(taken: Tier | null, answer: Answer | null): void {
   }
 }
 
-function output({ function: name, output: given }: Answer): HTMLElement[] {
-  if (!isVector(given)) return value(given);
-  const elements = value(given);
+function output({ function: name, output: given }: Answer, inputs: Inputs): HTMLElement[] {
+  const elements = value(given, inputs);
+  if (!isVector(given)) return elements;
   const before = last.get(name);
   last.set(name, given);
   if (before?.length === given.length) {
@@ -121,14 +126,36 @@ function output({ function: name, output: given }: Answer): HTMLElement[] {
   return elements;
 }
 
-function value(given: unknown): HTMLElement[] {
-  if (isLabels(given)) return [labels(given)];
-  if (isVector(given)) return vector(given);
-  if (isPages(given)) {
-    return given.flatMap(({ page, text }) => [make("p", {}, `Page ${page}`), make("pre", {}, text)]);
+/** Draws what was answered by its shape: whose function it is does not matter. */
+function value(given: unknown, inputs: Inputs): HTMLElement[] {
+  const file = Object.values(inputs).find((each) => each instanceof Blob) ?? null;
+  if (isForecast(given)) {
+    const text = Object.values(inputs).find((each) => typeof each === "string");
+    return [chart(given, text ?? "[]")];
   }
-  if (typeof given === "string") return [make("p", {}, given)];
+  if (isEach<Box>(given, ["label", "score", "x", "y", "width", "height"])) return boxed(given, file);
+  if (isEach<Label>(given, ["label", "score"])) return [labels(given)];
+  if (isEach<Label>([given], ["label", "score"])) return [labels([given] as Label[])];
+  if (isEach<Segment>(given, ["start", "end", "score"])) return heard(given, file);
+  if (isEach<Mask>(given, ["label", "runs"])) return masked(given, file);
+  if (isEach<Mask>([given], ["label", "runs"])) return masked([given] as Mask[], file);
+  if (isEach<Sheet>(given, ["page", "lines"])) return sheets(given, file);
+  if (isVector(given)) return vector(given);
+  if (typeof given === "string") return [make("p", { className: "said" }, given)];
+  // What was written piece by piece.
+  if (isWords(given)) return [make("p", { className: "said" }, given.join(""))];
   return [make("pre", {}, JSON.stringify(given, null, 2))];
+}
+
+/** The answer as a program gets it. */
+function raw(given: unknown): HTMLElement {
+  const pre = make("pre", {});
+  const details = make("details", {}, make("summary", {}, "as JSON"), pre);
+  // Written out only for who looks: it may be long.
+  details.ontoggle = () => {
+    pre.textContent ||= JSON.stringify(given, null, 2);
+  };
+  return details;
 }
 
 function labels(given: readonly Label[]): HTMLElement {
@@ -177,25 +204,34 @@ function remember(answer: Answer, total: number): void {
 }
 
 function gist(given: unknown): string {
+  if (isForecast(given)) return `${given.values.length} steps`;
+  if (isWords(given)) return given.join("").slice(0, 80);
+  if (isEach<Sheet>(given, ["page", "lines"])) return given[0]?.text.slice(0, 80) ?? "";
+  if (isEach<Segment>(given, ["start", "end"])) return `${given.length} pieces`;
+  if (isEach<Mask>([given], ["label", "runs"])) return `a mask of ${(given as Mask).label}`;
   if (isLabels(given)) return `${given[0]?.label} ${((given[0]?.score ?? 0) * 100).toFixed(1)} %`;
   if (isVector(given)) return given.slice(0, 3).map((each) => each.toFixed(4)).join(", ");
   return JSON.stringify(given).slice(0, 80);
 }
 
-function isLabels(given: unknown): given is Label[] {
+function isEach<T>(given: unknown, names: readonly (keyof T & string)[]): given is T[] {
   return (
     Array.isArray(given) &&
     given.length > 0 &&
-    given.every((each) => typeof each?.label === "string" && typeof each?.score === "number")
+    given.every((each) => typeof each === "object" && each && names.every((name) => name in each))
   );
 }
 
-function isPages(given: unknown): given is { page: number; text: string }[] {
-  return (
-    Array.isArray(given) &&
-    given.length > 0 &&
-    given.every((each) => typeof each?.page === "number" && typeof each?.text === "string")
-  );
+function isLabels(given: unknown): given is Label[] {
+  return isEach<Label>(given, ["label", "score"]);
+}
+
+function isForecast(given: unknown): given is Forecast {
+  return isEach<Forecast>([given], ["quantiles", "values"]);
+}
+
+function isWords(given: unknown): given is string[] {
+  return Array.isArray(given) && given.length > 0 && given.every((x) => typeof x === "string");
 }
 
 function isVector(given: unknown): given is number[] {

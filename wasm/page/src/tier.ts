@@ -2,7 +2,7 @@
 
 import type { PyodideAPI } from "pyodide";
 import { Bridge, type Models } from "./bridge";
-import { type Checked, SOURCE, files, manifest, needed } from "./bundles";
+import { type Checked, SOURCE, files, manifest, needed, samples } from "./bundles";
 import { TriviumError, text } from "./faults";
 import type { Bundle, Gateway } from "./gateway";
 import { type Page, boot, start } from "./python";
@@ -117,7 +117,7 @@ export class PageTier {
       const { name, version, function: schema } = checked.manifest;
       const here = checked.variant ? (["page"] as const) : [];
       const tiers = [...here, ...(roads[name] ?? []).map((road) => road.tier)];
-      return { name, version, schema, tiers, page: readiness };
+      return { name, version, schema, tiers, page: readiness, samples: samples(checked) };
     });
   }
 

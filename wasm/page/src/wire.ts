@@ -130,6 +130,7 @@ export interface Manifest {
   variants: Variant[];
   labels: string | null;
   tokenizer: string | null;
+  samples?: { inputs: Record<string, string>; options?: Record<string, Json> }[];
   /** Large: loaded into a page only when it is asked to. */
   optional?: boolean;
   files: Record<string, { sha256: string; size: number }>;
@@ -159,6 +160,13 @@ export interface Listed {
   schema: Schema;
   tiers: Tier[];
   page: Readiness;
+  samples: Sample[];
+}
+
+/** A real ask: each input as text, or a file and its address below the gateway. */
+export interface Sample {
+  inputs: Record<string, string | { file: string; path: string }>;
+  options: Record<string, Json>;
 }
 
 /** What the page tier has used since it started; times are milliseconds, sizes bytes. */
