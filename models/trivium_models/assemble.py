@@ -12,6 +12,8 @@ from onnx import numpy_helper
 
 from trivium.errors import BundleError
 
+from .gguf import unpack
+
 Floats = NDArray[np.float32]
 
 
@@ -41,14 +43,21 @@ def assemble(graph: Path, read: Callable[[str], bytes]) -> onnx.ModelProto:
 def fill(tensor: onnx.TensorProto, read: Callable[[str], bytes]) -> None:
     """Replace a reference to bytes by the bytes."""
     entry = {item.key: item.value for item in tensor.external_data}
-    offset, length = int(entry["offset"]), int(entry["length"])
-    raw = memoryview(read(entry["location"]))[offset : offset + length]
-    if len(raw) != length:
-        raise BundleError(
-            f"The weight {tensor.name} should be {length} bytes at {offset} of "
-            f"{entry['location']}, but that file ends earlier. Export the graph again."
-        )
-    tensor.raw_data = bytes(raw)
+    data = memoryview(read(entry["location"]))
+    raw = b""
+    # Several pieces where rows of several tensors become one.
+    for at, size in zip(entry["offset"].split(), entry["length"].split(), strict=True):
+        offset, length = int(at), int(size)
+        piece = data[offset : offset + length]
+        if len(piece) != length:
+            raise BundleError(
+                f"The weight {tensor.name} should be {length} bytes at {offset} of "
+                f"{entry['location']}, but that file ends earlier. Export the graph again."
+            )
+        raw += piece
+    if "." in entry.get("form", ""):
+        raw = unpack(entry["form"], raw, tuple(tensor.dims)).tobytes()
+    tensor.raw_data = raw
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
 

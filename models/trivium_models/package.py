@@ -126,7 +126,8 @@ def manifest(
             f"{name}=={entry.version}": entry.sha256 for name, entry in recipe.packages.items()
         },
         parents={
-            name: made.parents or tuple(filter(None, (made.assemble, made.export, made.take)))
+            name: made.parents
+            or tuple(filter(None, (made.assemble, made.export, made.take, made.tokenizer or "")))
             for name, made in recipe.files.items()
         },
         files={

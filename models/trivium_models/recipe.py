@@ -45,10 +45,10 @@ class Package(Entry, frozen=True):
 class Made(Entry, frozen=True):
     """A file that is made when the bundle is built, by exactly one step.
 
-    A step reads a file of a pinned package (`take`), a file of the folder (`assemble`, `export`),
-    another made file (`quantise`, `fold`), or nothing (`prepare`); VERBS says which other keys
-    belong to it. With `sha256` the
-    result must have that hash: only steps that give the same bits everywhere can promise it.
+    A step reads a file of a pinned package (`take`, `tokenizer`), a file of the folder
+    (`assemble`, `export`), another made file (`quantise`, `fold`), or nothing (`prepare`); VERBS
+    says which other keys belong to it. With `sha256` the result must have that hash: only steps
+    that give the same bits everywhere can promise it.
     """
 
     sha256: Hash | None = None
@@ -58,6 +58,8 @@ class Made(Entry, frozen=True):
     prepare: Prepare | None = None
     quantise: str = ""
     take: str = ""
+    # Left out where unset: else every file that is kept would be made anew.
+    tokenizer: str | msgspec.UnsetType = msgspec.UNSET
 
     task: str = ""
     prune: Prune | None = None
@@ -92,6 +94,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "prepare": (),
     "quantise": ("form", "exclude", "data"),
     "take": (),
+    "tokenizer": (),
 }
 """The steps, and the keys that each of them knows."""
 

@@ -63,6 +63,8 @@ class Journey:
         )
         for folder in zoo.iterdir():
             bundle = Bundle(folder)
+            if bundle.absent:
+                continue
             function = bundle.function(PAGE)
             assert function is not None
             self.host.know(function, bundle)

