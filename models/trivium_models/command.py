@@ -211,7 +211,7 @@ def pull(given: argparse.Namespace) -> int:
         pin = sign.pinned(bundle)
         roads = measured.variants(workshop, measured.known(workshop, bundle))
         sign.built(package(workshop, given.out, roads), workshop.folder, pin, say)
-        if sign.pinned(bundle) != Bundle(bundle).digest:
+        if sign.pinned(bundle).strip() != Bundle(bundle).digest:
             raise BundleError(f"{name} did not come out as it is pinned")
         say(f"{name} is pulled; servers that run take it in when they are started again")
     return 0

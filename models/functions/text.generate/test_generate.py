@@ -14,11 +14,12 @@ import pytest
 
 import llama
 from trivium.contract import Manifest, Sample, Tier, Variant
-from trivium.errors import BadInput, TooLarge
+from trivium.errors import BadInput, BundleError, TooLarge
 from trivium.function import Loaded, Models
 from trivium.hosts.server.bundles import Bundle
 from trivium.hosts.server.host import Tokenizer
 from trivium.hosts.server.session import Lanes, OrtSession, open_graph
+from trivium_models.command import main
 from trivium_models.package import load
 
 HOME = Path(__file__).parent
@@ -183,3 +184,20 @@ def test_the_real_one_answers() -> None:
     found = subject.run(small, {"model.int4.onnx": ZOO / "model.int4.onnx"}, samples).outputs
     assert "".join(found[0]) == "The capital of France is Paris."
     assert json.loads("".join(found[1]))["kind"] == "cat"
+
+
+def test_what_can_be_pulled_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its size; what is no optional function can't be pulled."""
+    assert main(["pull"]) == 0
+    assert "text.generate  636 MB" in capsys.readouterr().err
+    with pytest.raises(BundleError, match=r"text.embed can't be pulled; optional are: .*generate"):
+        main(["pull", "text.embed"])
+
+
+@pulled
+def test_pulling_again_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file is as it is pinned, and signed."""
+    before = Bundle(ZOO)
+    assert main(["pull", "text.generate"]) == 0
+    assert "text.generate is pulled" in capsys.readouterr().err
+    assert (Bundle(ZOO).digest, Bundle(ZOO).signature) == (before.digest, before.signature)
