@@ -243,6 +243,10 @@ class FakeHost:
         self.cost = cost
         self.failing = failing
         self.reports: list[tuple[BaseException, str | None]] = []
+        self.lanes = 1
+
+    def cold(self, function: Function) -> float:
+        return 0.0
 
     def clock(self) -> float:
         return self.now

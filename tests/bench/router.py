@@ -22,7 +22,8 @@ from bench.scenario import Scenario, generate, read, written
 from bench.world import Outcome, Pick, World, play
 from trivium.contract import Budget, Road, Tier
 from trivium.errors import BudgetError
-from trivium.router import Memory, choose
+from trivium.memory import Memory
+from trivium.router import choose
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = 24
@@ -53,13 +54,18 @@ def run(
     scenarios: int = SCENARIOS, scenario: Path | None = None, plots: Path | None = None
 ) -> Iterator[Record]:
     """Play every policy in generated and written worlds, then time decisions."""
-    names = {"router": policies.ours, "oracle": policies.oracle, **policies.STATIC}
+    names: dict[str, Pick] = {"router": policies.ours, "oracle": policies.oracle}
+    names |= {"quick oracle": policies.quick_oracle, **policies.STATIC}
     if scenario is not None:
         yield from table("scenario", [compare(read(scenario), names)])
         return
     drawn = [compare(generate(FIRST_SEED + i), names) for i in range(scenarios)]
     yield from table("generated", drawn)
-    gaps = [100 * (each["oracle"].met - each["router"].met) for each in drawn]
+    # Neither oracle plans ahead: the better of two is the harder to reach.
+    gaps = [
+        100 * (max(each["oracle"].met, each["quick oracle"].met) - each["router"].met)
+        for each in drawn
+    ]
     yield bounded("router.met_gap.median_points", gaps, 0.5, f"{scenarios} scenarios")
     yield bounded("router.met_gap.p95_points", gaps, 0.95, f"{scenarios} scenarios")
     by_name: dict[str, list[dict[str, Play]]] = {}
@@ -186,19 +192,19 @@ def recovered(scenario: Scenario, plays: dict[str, Play]) -> int:
 
 
 def healed(scenario: Scenario, plays: dict[str, Play]) -> float:
-    """Return the seconds since all is well until nine of ten are right, and no dearer than need."""
+    """Return the seconds since all is well until ten asks are as right and as cheap as before."""
+    assert scenario.breaks_s is not None
     assert scenario.heals_s is not None
-    pairs = [
-        (ours, best)
-        for ours, best in zip(plays["router"].outcomes, plays["oracle"].outcomes, strict=True)
-        if ours.asked.at >= scenario.heals_s * 1e3
-    ]
-    first = settled(
-        [not best.met or (ours.met and ours.spend <= best.spend) for ours, best in pairs]
-    )
-    if first >= len(pairs):
-        return math.inf
-    return pairs[first][0].asked.at / 1e3 - scenario.heals_s if first else 0.0
+    pairs = list(zip(plays["router"].outcomes, plays["oracle"].outcomes, strict=True))
+    before = [ours.spend for ours, _ in pairs if 20e3 <= ours.asked.at < scenario.breaks_s * 1e3]
+    after = [pair for pair in pairs if pair[0].asked.at >= scenario.heals_s * 1e3]
+    for i, (first, _) in enumerate(after):
+        window = after[i : i + 10]
+        right = sum(ours.met or not best.met for ours, best in window)
+        spend = sum(ours.spend for ours, _ in window) / len(window)
+        if right >= 0.9 * len(window) and spend <= np.mean(before) + 0.1:
+            return first.asked.at / 1e3 - scenario.heals_s
+    return math.inf
 
 
 def settled(right: Sequence[bool]) -> int:
@@ -273,7 +279,8 @@ import json, random, sys, time
 sys.path.insert(0, "/kernel")
 sys.dont_write_bytecode = True
 from trivium.contract import Budget, Road, Tier
-from trivium.router import Memory, choose
+from trivium.memory import Memory
+from trivium.router import choose
 
 dice, memory = random.Random(1), Memory()
 roads = [Road(tier=tier, version="1", model="m", quality=0.9 + 0.05 * tier.distance,

@@ -288,7 +288,7 @@ class World:
                         ms=float(dice.choice(asks.budgets_ms)),
                         quality=float(dice.choice(asks.qualities)),
                         reach=asks.reaches[dice.integers(len(asks.reaches))],
-                        **({} if asks.spend is None else {"spend": asks.spend}),
+                        spend=asks.spend,
                     ),
                     work=base,
                     luck=luck,
@@ -327,6 +327,10 @@ class Host(Timing):
         self._tier = tier
         self._loop = loop
         self._began = began
+        self.lanes = world.machines[tier].place.lanes
+
+    def cold(self, function: Function) -> float:
+        return self._world.machines[self._tier].cold(function.schema.name, self.clock())
 
     def clock(self) -> float:
         return self._loop.now * 1e3
@@ -348,6 +352,16 @@ class Host(Timing):
 
     def report(self, error: BaseException, where: str | None) -> None:
         raise error
+
+
+class Server(Engine):
+    """An engine whose queue is others' asks too, which it knows roughly."""
+
+    machine: Machine
+
+    def queue(self) -> float:
+        now = self.host.clock()
+        return self.machine.wait(now) * (0.7 + 0.6 * (int(now) * 2654435761 % 997) / 997)
 
 
 class Upstream:
@@ -457,7 +471,10 @@ def play(world: World, pick: Pick, keep_plans: bool = False) -> list[Outcome]:
         if below is not None and way is not None:
             upstream = Upstream(engines[below], hosts[tier], way, name, world)
             upstreams.append((upstream, POLL_MS[tier]))
-        engines[tier] = Engine(tier, hosts[tier], upstream=upstream)
+        kind = Engine if tier == Tier.PAGE else Server
+        engine = engines[tier] = kind(tier, hosts[tier], upstream=upstream)
+        if isinstance(engine, Server):
+            engine.machine = world.machines[tier]
     functions = {each.function for each in world.asks}
     places = dict(zip(Tier, world._places, strict=True))
     view = memoryview(ZEROS)
@@ -526,13 +543,12 @@ _manifests: dict[tuple[str, Tier, float], Function] = {}
 def loaded(scenario: Scenario, name: str, tier: Tier, spend: float) -> Function:
     """Return a function whose work is simulated, advertised with what was measured of it."""
     work = scenario.work(name)
-    more: dict[str, Any] = {"spend": spend} if "spend" in Variant.__struct_fields__ else {}
     variant = Variant(
         tier=tier,
         model=f"{name}-{tier}",
         quality=work.quality[tier],
         ms=work.ms[tier],
-        **more,
+        spend=spend,
     )
     schema = Schema(name=name, entry="work", doc="", inputs=(Input(name="image", kind="image"),))
     manifest = Manifest(

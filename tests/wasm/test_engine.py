@@ -357,7 +357,7 @@ def test_roads_show_what_was_measured() -> None:
     assert edge.roads("text.count")[0].ms == (1.0, 20.0, 50.0)
     for _ in range(80):
         ask(edge)
-    assert edge.roads("text.count")[0].ms == (1.0, 1.0, 1.0)
+    assert edge.roads("text.count")[0].ms == pytest.approx((1.0, 1.0, 1.0), rel=0.5)
     assert edge.roads("text.count")[0].ready
     for _ in range(5):
         edge.memory.failed("text.count", EDGE, edge.host.clock())

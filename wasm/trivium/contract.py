@@ -182,17 +182,23 @@ class Resident:
 
 
 class Budget(Noun, frozen=True, kw_only=True):
-    """What an ask may use: milliseconds left (none: no limit), least quality, farthest tier."""
+    """What an ask may use: milliseconds (none: no limit), least quality, farthest tier, and price.
+
+    `spend` caps the price of all roads that it may take, one after or beside another.
+    """
 
     ms: float | None = None
     quality: float = 0.0
     reach: Tier = Tier.CLOUD
+    spend: float | None = None
 
     def __post_init__(self) -> None:
         if self.ms is not None and not 0 < self.ms < math.inf:
             raise ValueError(f"ms is {self.ms}; it must be a finite number above 0")
         if not 0 <= self.quality <= 1:
             raise ValueError(f"quality is {self.quality}; it must be from 0 to 1")
+        if self.spend is not None and not 0 <= self.spend < math.inf:
+            raise ValueError(f"spend is {self.spend}; it must be a finite number, 0 or above")
 
 
 class Ask(Noun, frozen=True, kw_only=True):
@@ -210,7 +216,9 @@ class Ask(Noun, frozen=True, kw_only=True):
 class Road(Noun, frozen=True, kw_only=True):
     """One tier on which a function can be answered, and what to expect there.
 
-    `ms` holds the expected p5, p50 and p95 in milliseconds, seen from whoever advertises it.
+    `ms` holds the expected p5, p50 and p95 in milliseconds, seen from whoever advertises it, `hop`
+    of them on the way to the next tier. `queue` ms come before, `cold` more if it must be loaded.
+    A plan's are of its ask: with the `chance` to be in time, or `why` the road was left out.
     """
 
     tier: Tier
@@ -219,11 +227,17 @@ class Road(Noun, frozen=True, kw_only=True):
     quality: float
     ms: tuple[float, float, float]
     ready: bool = True
+    hop: float = 0.0
+    queue: float = 0.0
+    cold: float = 0.0
+    spend: float = 0.0
+    chance: float | None = None
+    why: str = ""
 
     def behind(self, hop: float) -> Road:
         """Return the road as seen from `hop` milliseconds farther away."""
         low, middle, high = self.ms
-        return msgspec.structs.replace(self, ms=(low + hop, middle + hop, high + 2 * hop))
+        return msgspec.structs.replace(self, ms=(low + hop, middle + hop, high + 2 * hop), hop=hop)
 
 
 class Plan(Noun, frozen=True, kw_only=True):
@@ -239,12 +253,13 @@ class Plan(Noun, frozen=True, kw_only=True):
 
 
 class Times(Noun, frozen=True, kw_only=True):
-    """Where the milliseconds went: decoding, Python, the model, and the way to the next tier."""
+    """Where the milliseconds went: decoding, Python, the model, hops; `way` is the first hop."""
 
     decode: float = 0.0
     python: float = 0.0
     run: float = 0.0
     hop: float = 0.0
+    way: float = 0.0
 
     @property
     def total(self) -> float:
@@ -259,7 +274,7 @@ class Part(Noun, frozen=True, kw_only=True, tag="part"):
 
 
 class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
-    """One result, and how it came about."""
+    """One result, and how it came about; `queue` ms is the wait there is now where it did."""
 
     function: str
     version: str
@@ -269,6 +284,7 @@ class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
     plan: Plan
     ms: Times
     trace: str = ""
+    queue: float = 0.0
 
 
 class Fault(Noun, frozen=True, kw_only=True, tag="fault"):
@@ -350,7 +366,7 @@ class Variant(Noun, frozen=True, kw_only=True):
     `state` maps inputs that a sequence of runs carries on to the outputs that are their next
     values, such as `past_*` to `present_*`; a `*` stands for the same text in both.
     `quality` is relative to the full variant, by `metric` on `data`; `gate` says whether it came
-    near enough. `ms` holds the p5, p50 and p95 expected on that tier.
+    near enough. `ms` holds the p5, p50 and p95 expected on that tier, `spend` the price of an ask.
     """
 
     tier: Tier
@@ -367,6 +383,7 @@ class Variant(Noun, frozen=True, kw_only=True):
     metric: str = ""
     data: str = ""
     gate: str = ""
+    spend: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class Sample(Noun, frozen=True, kw_only=True):

@@ -24,7 +24,9 @@ from .errors import (
 )
 from .function import Function, Loaded, Models
 from .kinds import Decoded, Given, Text
-from .router import Memory, choose
+from .memory import Memory
+from .router import choose
+from .seen import Queue
 from .trace import Open, Tracer
 
 T = TypeVar("T")
@@ -32,7 +34,15 @@ Leg = tuple[Tier, ...]
 
 
 class Host(Protocol):
-    """What a tier's world provides; the kernel itself does no I/O and owns no clock."""
+    """What a tier's world provides; the kernel itself does no I/O and owns no clock.
+
+    `lanes` is how many asks really run at once.
+    """
+
+    lanes: int
+
+    def cold(self, function: Function) -> float:
+        """Return how many ms loading the function would take first; 0 if it is loaded."""
 
     def clock(self) -> float:
         """Return monotonic milliseconds."""
@@ -95,6 +105,7 @@ class Engine:
         self.tracer = tracer or Tracer(tier)
         self.functions: dict[str, dict[str, Function]] = {}
         self.running = 0
+        self._queue = Queue(host.lanes)
         self._development = development
         self._most = most
 
@@ -116,6 +127,18 @@ class Engine:
 
         Without `version` this tier's is the newest; without `size` times are those seen last.
         """
+        roads = self._roads(name, version)
+        if roads and roads[0].tier == self.tier:
+            now = self.host.clock()
+            roads[0] = replace(roads[0], ms=self.memory.expected(name, roads[0], size, now))
+        return roads
+
+    def queue(self) -> float:
+        """Return how many ms an ask begun now would wait for those that run, by what they take."""
+        return self._queue.wait(self.host.clock())
+
+    def _roads(self, name: str, version: str) -> list[Road]:
+        """Return the roads to `name` as they are advertised, here by the manifest."""
         roads: list[Road] = []
         here = self.functions.get(name)
         if here and (not version or version in here):
@@ -128,8 +151,11 @@ class Engine:
                 quality=variant.quality,
                 ms=variant.ms,
                 ready=not self.memory.closed(name, self.tier, now),
+                queue=self.queue(),
+                cold=self.host.cold(function),
+                spend=variant.spend or 0.0,
             )
-            roads.append(replace(road, ms=self.memory.expected(name, road, size, now)))
+            roads.append(road)
         if self.upstream is not None:
             roads += self.upstream.roads(name)
         return roads
@@ -145,7 +171,7 @@ class Engine:
                 if index + 1 == len(legs):
                     return await self._leg(ask, plan, legs[index], started, span, failures)
                 return await self.host.race(
-                    lambda: self._leg(ask, plan, legs[index], started, span, failures),
+                    lambda: self._leg(ask, plan, legs[index], started, span, failures, more=True),
                     lambda: walk(index + 1),
                     plan.hedge_ms if index == 0 else None,
                 )
@@ -170,7 +196,7 @@ class Engine:
                             left = ask.budget.ms if begun else self._left(ask, started)
                             part = await self.host.limit(anext(parts), left)
                             if isinstance(part, Answer):
-                                self._measured(ask, plan, part.tier, started)
+                                self._measured(ask, plan, part)
                                 yield self._finish(part, plan, failures, span)
                                 return
                             begun = True
@@ -186,7 +212,7 @@ class Engine:
     def _plan(self, ask: Ask, span: Open) -> tuple[Plan, list[Leg]]:
         """Return the plan, and its tiers in groups: this one, and those one hop will serve."""
         name, size = ask.function, _size(ask.inputs)
-        roads = self.roads(name, ask.version, size)
+        roads = self._roads(name, ask.version)
         if ask.version:
             others = {road.version for road in roads if road.version != ask.version}
             others |= self.functions.get(name, {}).keys() - {ask.version}
@@ -219,21 +245,41 @@ class Engine:
         return plan, legs
 
     async def _leg(
-        self, ask: Ask, plan: Plan, leg: Leg, started: float, span: Open, failures: list[str]
+        self,
+        ask: Ask,
+        plan: Plan,
+        leg: Leg,
+        started: float,
+        span: Open,
+        failures: list[str],
+        more: bool = False,
     ) -> Answer:
+        """Return the answer of one leg; is there `more` to be tried after it?"""
         begun = self.host.clock()
+        if leg[0] != plan.tiers[0] and not failures:
+            self.memory.hedged += 1
+        for road in plan.roads:
+            if road.tier == leg[0]:
+                self.memory.begun(ask.function, road, _size(ask.inputs), begun)
         try:
             async for part in self._parts(ask, plan, leg, started, span, whole=True):
                 answer = part
+        except BudgetError as error:
+            self._late(ask, plan, leg, begun)
+            if not more:
+                raise
+            # The next tier can't be in time; another road of this one may.
+            failures.append(f"{leg[0]} failed ({error.code})")
+            raise TierOverloaded(error.message, tier=leg[0]) from error
         except TriviumError as error:
             self._failed(ask, leg, error, failures)
             raise
         except BaseException:
             # Cancelled: the next road was quicker or time ran out, so it is this slow at least.
-            self._measured(ask, plan, leg[0], begun)
+            self._late(ask, plan, leg, begun)
             raise
         assert isinstance(answer, Answer)  # the last part always is
-        self._measured(ask, plan, answer.tier, begun)
+        self._measured(ask, plan, answer)
         return answer
 
     async def _parts(
@@ -249,14 +295,19 @@ class Engine:
         begun = self.host.clock()
         with self.tracer.span("hop", span) as hop:
             budget = replace(ask.budget, ms=self._left(ask, started))
+            if budget.spend is not None:
+                # What was begun before this leg may have to be paid as well.
+                before = plan.tiers[: plan.tiers.index(leg[0])]
+                spent = sum(road.spend for road in plan.roads if road.tier in before)
+                budget = replace(budget, spend=max(0.0, budget.spend - spent))
             onward = replace(ask, budget=budget, tiers=leg, trace=hop.header)
             if whole:
-                yield self._hopped(await self.upstream.infer(onward), begun)
+                yield self._hopped(ask, await self.upstream.infer(onward), begun)
                 return
             async with closing(self.upstream.stream(onward)) as parts:
                 async for part in parts:
                     if isinstance(part, Answer):
-                        yield self._hopped(part, begun)
+                        yield self._hopped(ask, part, begun)
                         return
                     yield part
         raise TierError(f"the parts from {leg[0]} ended without an answer", tier=leg[0])
@@ -276,6 +327,8 @@ class Engine:
         options = function.options(ask.options)
         given = function.inputs(ask.inputs)
         self.running += 1
+        alone = (road.ms[1] - road.queue for road in plan.roads if road.tier == self.tier)
+        mine = self._queue.begin(next(alone, 0.0), begun)
         try:
             with self.tracer.span("open", parent):
                 models = Models(await self.host.open(function), clock)
@@ -310,8 +363,16 @@ class Engine:
                 finally:
                     models.close()
             ended = clock()
+        except Exception:
+            self._queue.end(mine, clock())
+            raise
+        except BaseException:
+            # Cancelled, but what the session has begun goes on: others wait for it.
+            self._queue.leave(mine, clock())
+            raise
         finally:
             self.running -= 1
+        self._queue.end(mine, ended)
         yield Answer(
             function=schema.name,
             version=function.manifest.version,
@@ -325,6 +386,7 @@ class Engine:
                 run=models.ms,
             ),
             trace=parent.header,
+            queue=self.queue(),
         )
 
     def _broken(self, function: Function, error: Exception) -> RunFailed:
@@ -337,10 +399,12 @@ class Engine:
             where=where if self._development else None,
         )
 
-    def _hopped(self, answer: Answer, begun: float) -> Answer:
+    def _hopped(self, ask: Ask, answer: Answer, begun: float) -> Answer:
         """Return `answer` with the time on the way added."""
-        hop = max(0.0, self.host.clock() - begun - answer.ms.total)
-        return replace(answer, ms=replace(answer.ms, hop=answer.ms.hop + hop))
+        now = self.host.clock()
+        hop = max(0.0, now - begun - answer.ms.total)
+        self.memory.crossed(answer.tier, _size(ask.inputs), hop, answer.queue, now)
+        return replace(answer, ms=replace(answer.ms, hop=answer.ms.hop + hop, way=hop))
 
     def _left(self, ask: Ask, started: float) -> float | None:
         """Return the milliseconds left of the budget."""
@@ -353,18 +417,24 @@ class Engine:
             )
         return left
 
-    def _measured(self, ask: Ask, plan: Plan, tier: str, begun: float) -> None:
+    def _measured(self, ask: Ask, plan: Plan, answer: Answer) -> None:
+        now, work = self.host.clock(), answer.ms.total - answer.ms.way
+        for road in plan.roads:
+            if road.tier == answer.tier:
+                self.memory.measured(ask.function, road, _size(ask.inputs), work, now)
+
+    def _late(self, ask: Ask, plan: Plan, leg: Leg, begun: float) -> None:
         now = self.host.clock()
         for road in plan.roads:
-            if road.tier == tier:
-                size = _size(ask.inputs)
-                self.memory.measured(ask.function, road, size, now - begun, now)
+            if road.tier == leg[0]:
+                self.memory.late(ask.function, road, _size(ask.inputs), now - begun, now)
 
     def _failed(self, ask: Ask, leg: Leg, error: TriviumError, failures: list[str]) -> None:
         if isinstance(error, TierError):
             now = self.host.clock()
-            for tier in leg if isinstance(error, TierUnreachable) else leg[-1:]:
-                self.memory.failed(ask.function, tier, now)
+            lost = isinstance(error, TierUnreachable)
+            for tier in leg if lost else leg[-1:]:
+                self.memory.failed(ask.function, tier, now, unreachable=lost)
             failures.append(f"{' and '.join(leg)} failed ({error.code})")
 
     def _finish(self, answer: Answer, plan: Plan, failures: list[str], span: Open) -> Answer:

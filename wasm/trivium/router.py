@@ -1,109 +1,34 @@
 """Which roads should an ask take, in which order, and why?
 
-A road must lie within the ask's reach, be ready and meet its quality floor: hard filters, fallbacks
-included. Among those, the nearest whose expected time fits the budget goes first, then the others
-by expected time. Expectations start from what is advertised and follow what is measured here.
+Three ideas stay apart. *Feasible*: within reach, ready, not failing, likely enough to be in time.
+*Good*: its quality reaches the floor. *Affordable*: its spend, with what may run beside or after
+it, stays within the cap. Reach, readiness, quality and spend are hard filters, fallbacks included.
+Of what is left, the cheapest road that is likely enough goes first; where none is, the likeliest.
 """
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Sequence
+from math import inf
+
+from msgspec.structs import replace
 
 from .contract import Budget, Plan, Road, Tier
 from .errors import BudgetError, NotAllowed, TierUnreachable
+from .memory import Memory
 
-WINDOW = 64
-"""How many measurements a quantile is taken over."""
+TARGET = 0.95
+"""How likely a road must be in time to be taken for its price."""
 
-FORGET_MS = 300_000.0
-"""A road not used for this long is expected to be as advertised again."""
+EXPLORE = 0.02
+"""How often another road that is likely in time is taken, so that it stays known: times are all
+that is learnt, so an ask without a budget does not explore."""
 
-FAILURES = 3
-"""How many failures in a row close a road."""
+RETRY_MS = 10_000.0
+"""When no road can be in time, one that was not taken for so long is tried all the same."""
 
-COOL_MS = (1_000.0, 30_000.0)
-"""How long a closed road stays closed: at first, and at most."""
-
-HEDGE_MS = 50.0
+HEDGE_MS = 10.0
 """The next road is never tried beside the first before this."""
-
-Key = tuple[str, str, Tier, int]
-
-
-def bucket(size: int) -> int:
-    """Return the size class of an ask's inputs in bytes: each is four times the one before."""
-    return max(0, (size.bit_length() - 8) // 2)
-
-
-class Latency:
-    """The last measurements of one road, kept in order; its advert counts as the first three."""
-
-    __slots__ = ("advert", "recent", "seen", "sorted")
-
-    def __init__(self, advert: tuple[float, float, float], now: float) -> None:
-        self.advert = advert
-        self.recent = deque(advert)
-        self.sorted = sorted(advert)
-        self.seen = now
-
-    def add(self, ms: float, now: float) -> None:
-        if len(self.recent) == WINDOW:
-            del self.sorted[bisect_left(self.sorted, self.recent.popleft())]
-        self.recent.append(ms)
-        insort(self.sorted, ms)
-        self.seen = now
-
-    def quantiles(self) -> tuple[float, float, float]:
-        last = len(self.sorted) - 1
-        return (
-            self.sorted[round(0.05 * last)],
-            self.sorted[round(0.5 * last)],
-            self.sorted[round(0.95 * last)],
-        )
-
-
-class Memory:
-    """What was measured from here: each road's latency by size of input, and its failures."""
-
-    def __init__(self) -> None:
-        self._latency: dict[Key, Latency] = {}
-        self._latest: dict[tuple[str, str, Tier], Key] = {}
-        self._failures: dict[tuple[str, Tier], tuple[int, float]] = {}
-
-    def measured(self, function: str, road: Road, size: int, ms: float, now: float) -> None:
-        """Remember that `road` answered after `ms`."""
-        key = (function, road.version, road.tier, bucket(size))
-        self._latest[key[:3]] = key
-        known = self._latency.get(key)
-        if known is None or now - known.seen > FORGET_MS:
-            known = self._latency[key] = Latency(road.ms, now)
-        known.add(ms, now)
-        self._failures.pop((function, road.tier), None)
-
-    def failed(self, function: str, tier: Tier, now: float) -> None:
-        """Remember that `tier` could not answer."""
-        count = self._failures.get((function, tier), (0, 0.0))[0] + 1
-        first, most = COOL_MS
-        closed = min(most, first * 2 ** (count - FAILURES)) if count >= FAILURES else 0.0
-        self._failures[function, tier] = (count, now + closed)
-
-    def closed(self, function: str, tier: Tier, now: float) -> bool:
-        """Return whether `tier` failed so often of late that it should be left alone."""
-        return now < self._failures.get((function, tier), (0, 0.0))[1]
-
-    def expected(
-        self, function: str, road: Road, size: int | None, now: float
-    ) -> tuple[float, float, float]:
-        """Return the p5, p50 and p95 to expect of `road` in ms; without a size, those seen last."""
-        place = (function, road.version, road.tier)
-        key = self._latest.get(place) if size is None else (*place, bucket(size))
-        known = self._latency.get(key) if key else None
-        if known is None or now - known.seen > FORGET_MS:
-            return road.ms
-        return known.quantiles()
 
 
 def choose(
@@ -119,20 +44,139 @@ def choose(
     """Return the plan for an ask of `size` input bytes; `tiers`, where given, fixes the order.
 
     Raises:
-        NotAllowed: no tier within reach has the function.
+        NotAllowed: no tier within reach has the function, or none within the spend.
         TierUnreachable: those that have it are all down.
         BudgetError: none meets the quality floor, or even the fastest can't be in time.
     """
-    reach = budget.reach.distance
-    allowed = [
-        road for road in roads if road.tier.distance <= reach and (not tiers or road.tier in tiers)
-    ]
+    reach, ms, cap = budget.reach.distance, budget.ms, budget.spend
+    dice = memory.dice()
+    good: list[Road] = []
+    chances: dict[Tier, float] = {}
+    seen: list[Road] = []
+    for road in roads:
+        tier = road.tier
+        if tier.distance > reach:
+            why = "out of reach"
+        elif tiers and tier not in tiers:
+            why = "not asked for"
+        elif not road.ready:
+            why = "not ready"
+        elif memory.closed(function, tier, now):
+            why = "failing"
+        elif road.quality < budget.quality:
+            why = f"quality {road.quality:.3g}"
+        elif cap is not None and road.spend > cap:
+            why = f"spend {road.spend:g}"
+        else:
+            if road.hop:
+                memory.link.told(road.hop, now)
+            times, chance, wait = memory.outlook(function, road, size, ms, now)
+            road = replace(road, ms=times, chance=chance, queue=wait)
+            chances[tier] = chance
+            good.append(road)
+            seen.append(road)
+            continue
+        seen.append(replace(road, why=why))
+    if not good:
+        _refuse(function, seen, budget, tiers)
+    quickest = min(good, key=lambda road: road.ms[0])
+    hopeless = ms is not None and quickest.ms[0] > ms
+    if ms is not None and hopeless:
+        # What is lost can still find out how a road is that was long not taken, and warm it; what
+        # even its advert rules out need not be tried for the first time.
+        best = {road.tier: road.ms[0] for road in roads}
+        since = {road.tier: memory.stale(function, road, size, now) for road in good}
+        untried = [
+            road
+            for road in good
+            if since[road.tier] >= RETRY_MS and (since[road.tier] < inf or best[road.tier] <= ms)
+        ]
+        if not untried:
+            raise BudgetError(
+                f"{ms:.4g} ms are left, and {quickest.tier} takes {quickest.ms[0]:.4g} "
+                "at the very best"
+            )
+        rarest = max(untried, key=lambda road: since[road.tier])
+
+    if tiers:
+        order = [road for tier in tiers for road in good if road.tier == tier]
+        why = "as the ask says"
+    else:
+        likely = [road for road in good if chances[road.tier] >= TARGET]
+        if hopeless:
+            head, why = rarest, "none can be in time, and this was long not taken"
+        elif likely:
+            head = min(likely, key=lambda road: (road.spend, road.tier.distance))
+            why = (
+                "the cheapest that fits"
+                if head.spend < max(r.spend for r in good)
+                else ("the nearest that fits")
+            )
+            if ms is not None and dice < EXPLORE and len(likely) > 1:
+                rarest = max(likely, key=lambda road: memory.stale(function, road, size, now))
+                if rarest is not head:
+                    head, why = rarest, "to keep it known, and it fits"
+                    memory.explored += 1
+        else:
+            head = max(good, key=lambda road: (chances[road.tier], -road.ms[1]))
+            why = "the likeliest, though it may be late"
+        rest = [road for road in good if road is not head]
+        rest.sort(key=lambda road: -chances[road.tier])
+        order = [head, *rest]
+    if cap is not None:
+        order = _affordable(order, cap)
+    head = order[0]
+    hedge_ms = None
+    if len(order) > 1 and memory.may_hedge():
+        hedge_ms = _hedge(head, order[1], ms)
+    limit = f" of {ms:.4g} ms, {100 * chances[head.tier]:.0f} % likely" if ms is not None else ""
+    reason = (
+        f"{head.tier}: {why}, {head.ms[1]:.3g} ms expected{limit}"
+        f" at quality {head.quality:.3g} (floor {budget.quality:g})"
+    )
+    left = [f"{road.tier} ({road.why})" for road in seen if road.why]
+    if left:
+        reason += "; not " + ", ".join(left)
+    return Plan(
+        tiers=tuple(road.tier for road in order),
+        reason=reason,
+        hedge_ms=hedge_ms,
+        roads=tuple(seen),
+    )
+
+
+def _hedge(head: Road, other: Road, ms: float | None) -> float | None:
+    """Return when to begin the other road too: when the first is late, while there is time."""
+    _, middle, high = head.ms
+    if ms is None:
+        return max(HEDGE_MS, 2 * high)
+    latest = ms - other.ms[2]
+    if latest < middle or not other.chance:
+        # Too late to help once the first is late.
+        latest = max(middle, ms - other.ms[1])
+    at = max(HEDGE_MS, min(high, latest))
+    return at if at < ms - other.ms[0] else None
+
+
+def _affordable(order: list[Road], cap: float) -> list[Road]:
+    """Return the roads that the cap pays for even if each before them was begun as well."""
+    found, spent = [], 0.0
+    for road in order:
+        if spent + road.spend <= cap:
+            spent += road.spend
+            found.append(road)
+    return found
+
+
+def _refuse(function: str, seen: list[Road], budget: Budget, tiers: Sequence[Tier]) -> None:
+    """Raise what is in the way."""
+    allowed = [road for road in seen if road.why not in ("out of reach", "not asked for")]
     if not allowed:
         raise NotAllowed(
-            f"{function} runs on {_names(roads)}; the ask allows "
+            f"{function} runs on {_names(seen)}; the ask allows "
             f"{', '.join(tiers) or 'any tier'} within reach {budget.reach}"
         )
-    open_ = [road for road in allowed if road.ready and not memory.closed(function, road.tier, now)]
+    open_ = [road for road in allowed if road.why not in ("not ready", "failing")]
     if not open_:
         raise TierUnreachable(f"{function} is not ready on {_names(allowed)}", retry_after=1.0)
     good = [road for road in open_ if road.quality >= budget.quality]
@@ -142,62 +186,11 @@ def choose(
             f"no road reaches quality {budget.quality:g}: the best, {best.tier}, "
             f"has {best.quality:.3g}"
         )
-
-    ms = budget.ms if budget.ms is not None else math.inf
-    times = {road.tier: memory.expected(function, road, size, now) for road in good}
-    quickest = min(good, key=lambda road: times[road.tier][1])
-    if min(time[0] for time in times.values()) > ms:
-        raise BudgetError(
-            f"{ms:.4g} ms are left, and {quickest.tier} takes {times[quickest.tier][0]:.4g} "
-            "at the very best"
-        )
-
-    if tiers:
-        order = [road for tier in tiers for road in good if road.tier == tier]
-        why = "as the ask says"
-    else:
-        fits = [road for road in good if times[road.tier][1] <= ms]
-        first = min(fits, key=lambda road: road.tier.distance) if fits else quickest
-        rest = sorted(
-            (road for road in good if road is not first), key=lambda road: times[road.tier][1]
-        )
-        order = [first, *rest]
-        why = "the nearest that fits" if fits else "the fastest, though it may be late"
-    head = order[0]
-    expected = times[head.tier]
-    hedge_ms = None
-    if len(order) > 1:
-        hedge_ms = max(HEDGE_MS, 2 * expected[2])
-        if ms < math.inf:
-            hedge_ms = min(hedge_ms, max(expected[1], ms - times[order[1].tier][2]))
-    limit = f" of {ms:.4g} ms" if ms < math.inf else ""
-    reason = (
-        f"{head.tier}: {why}, {expected[1]:.3g} ms expected{limit} at quality {head.quality:.3g}"
-        f" (floor {budget.quality:g})"
+    cheapest = min(good, key=lambda road: road.spend)
+    raise BudgetError(
+        f"no road is within a spend of {budget.spend:g}: the cheapest, {cheapest.tier}, "
+        f"takes {cheapest.spend:g}"
     )
-    left = [_out(road, budget, tiers, memory, function, now) for road in roads if road not in good]
-    if left:
-        reason += "; not " + ", ".join(left)
-    return Plan(
-        tiers=tuple(road.tier for road in order),
-        reason=reason,
-        hedge_ms=hedge_ms,
-        roads=tuple(roads),
-    )
-
-
-def _out(
-    road: Road, budget: Budget, tiers: Sequence[Tier], memory: Memory, function: str, now: float
-) -> str:
-    if road.tier.distance > budget.reach.distance:
-        return f"{road.tier} (out of reach)"
-    if tiers and road.tier not in tiers:
-        return f"{road.tier} (not asked for)"
-    if not road.ready:
-        return f"{road.tier} (not ready)"
-    if memory.closed(function, road.tier, now):
-        return f"{road.tier} (failing)"
-    return f"{road.tier} (quality {road.quality:.3g})"
 
 
 def _names(roads: Sequence[Road]) -> str:

@@ -109,7 +109,12 @@ function roads(taken: Tier | null, answer: Answer | null): void {
     const text = place.querySelector("span");
     if (!text || !answer) continue;
     text.textContent = road
-      ? `${short(road.ms[1])} ms, quality ${road.quality.toFixed(2)}${road.ready ? "" : ", not ready"}`
+      ? [
+          `${short(road.ms[1])} ms`,
+          ...(road.chance === null ? [] : [`${Math.round(100 * road.chance)} % likely`]),
+          `quality ${road.quality.toFixed(2)}`,
+          ...(road.why ? [road.why] : []),
+        ].join(", ")
       : "no road";
   }
 }

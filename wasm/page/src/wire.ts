@@ -22,6 +22,8 @@ export interface Budget {
   ms?: number;
   quality?: number;
   reach?: Tier;
+  /** A cap on the price of all roads that may be taken. */
+  spend?: number;
 }
 
 /** One request, without its binary inputs. */
@@ -45,8 +47,14 @@ export interface Road {
   version: string;
   model: string;
   quality: number;
+  /** What is expected: p5, p50 and p95. */
   ms: [number, number, number];
   ready: boolean;
+  spend: number;
+  /** How likely it is to be in time; null if the ask has all the time, or the road was left out. */
+  chance: number | null;
+  /** Why it was left out. */
+  why: string;
 }
 
 export interface Plan {

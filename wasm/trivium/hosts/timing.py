@@ -8,12 +8,19 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ..errors import BudgetError, TierError
+from ..function import Function
 
 T = TypeVar("T")
 
 
 class Timing:
     """The part of a host that is about time."""
+
+    lanes = 1
+
+    def cold(self, function: Function) -> float:  # noqa: ARG002 # servers load on first use
+        """Return how many ms loading the function would take first: it is there."""
+        return 0.0
 
     def clock(self) -> float:
         """Return monotonic milliseconds."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -24,6 +26,9 @@ from .loops import NumPy
 from .session import Lanes, OrtSession, open_graph, tensor
 
 T = TypeVar("T")
+
+LOAD_MS = 500.0
+"""How long a function is expected to load until another was; then as long as that."""
 
 use(NumPy())
 
@@ -69,6 +74,8 @@ class ServerHost(Timing):
 
     def __init__(self, *, gpu: bool = False, log: str = "trivium") -> None:
         self._lanes = Lanes()
+        self.lanes = os.cpu_count() or 1
+        self._load_ms = LOAD_MS
         self._gpu = gpu
         self._log = logging.getLogger(log)
         self._bundles: dict[Function, Bundle] = {}
@@ -105,6 +112,10 @@ class ServerHost(Timing):
         """Return whether the sessions of `function` are in memory."""
         loading = self._loading.get(function)
         return loading is not None and loading.done() and loading.exception() is None
+
+    def cold(self, function: Function) -> float:
+        """Return how many ms loading the function would take first; 0 if it is loaded."""
+        return 0.0 if self.loaded(function) else self._load_ms
 
     def devices(self, function: Function) -> dict[str, str]:
         """Return what each loaded model really runs on, as onnxruntime names it."""
@@ -149,6 +160,7 @@ class ServerHost(Timing):
         self._lanes.pool.shutdown(wait=False, cancel_futures=True)
 
     def _load(self, function: Function, bundle: Bundle) -> Loaded:
+        begun = time.perf_counter()
         manifest, variant = bundle.manifest, function.variant
         sessions = {
             name: OrtSession(
@@ -165,4 +177,5 @@ class ServerHost(Timing):
         if manifest.tokenizer:
             most = variant.settings.get("max_tokens")
             tokenizer = Tokenizer(bundle.text(manifest.tokenizer), most)
+        self._load_ms = (time.perf_counter() - begun) * 1e3
         return Loaded(sessions, labels, tokenizer, variant.settings)

@@ -59,13 +59,21 @@ MOST_BODY = 48 << 20
 INFER = "/v1/infer"
 """Under this path asks are answered, each function by its name."""
 
-HEADERS = ("trivium-tier", "trivium-plan", "trivium-model", "server-timing", "traceparent")
+HEADERS = (
+    "trivium-tier",
+    "trivium-plan",
+    "trivium-model",
+    "trivium-queue",
+    "server-timing",
+    "traceparent",
+)
 """The response headers that say how an answer came about."""
 
 ASK_HEADERS = (
     "trivium-ms",
     "trivium-quality",
     "trivium-reach",
+    "trivium-spend",
     "trivium-tiers",
     "trivium-version",
 )
@@ -308,6 +316,7 @@ def _facts(answer: Answer) -> Mapping[str, str]:
         "trivium-tier": answer.tier,
         "trivium-plan": answer.plan.reason.encode("ascii", "replace").decode(),
         "trivium-model": answer.model,
+        "trivium-queue": f"{answer.queue:.1f}",
         "server-timing": (
             f"decode;dur={ms.decode:.3f}, python;dur={ms.python:.3f}, "
             f"run;dur={ms.run:.3f}, hop;dur={ms.hop:.3f}"

@@ -1,0 +1,290 @@
+"""How is kept what was seen of one thing: a time, a level, a likelihood, a queue?
+
+Times are kept as shares of bins, the older the less, so that any quantile can be read off.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import accumulate
+from math import exp, log
+
+BINS = 64
+_LOW, _STEP = log(0.5), log(1.22)
+"""Bins begin at half a millisecond, each a fifth wider than the one before: up to two minutes."""
+
+KEEP = 1.025
+"""A new measurement weighs this much more than the one before it: half of all in 28."""
+
+STALE_MS = 120_000.0
+"""After this time without a new one, measurements weigh half."""
+
+ADVERT = 2.0
+"""As many measurements is an advert worth."""
+
+DRIFT_MS = 6_000.0
+"""After this time unseen, half of a sudden change is taken for over."""
+
+TROUBLE_MS = 5_000.0
+"""The same for a failure."""
+
+SIZES = 14
+"""Inputs fall into so many classes; the last has all above a gigabyte."""
+
+LOG_2 = log(2)
+
+Times = tuple[float, float, float]
+
+
+def bucket(size: int) -> int:
+    """Return the size class of an ask's inputs in bytes: each is four times the one before."""
+    return min(SIZES - 1, max(0, (size.bit_length() - 8) // 2))
+
+
+class Spread:
+    """Measurements as shares of bins; each new one weighs a little more than those before."""
+
+    __slots__ = ("_bins", "_sums", "gain", "mean", "prior", "seen", "total", "tried")
+
+    def __init__(self) -> None:
+        self.prior: Times = (1.0, 10.0, 50.0)
+        self.tried = -1.0
+        self._bins = [0.0] * BINS
+        self._sums: list[float] | None = None
+        self.gain = 1.0
+        self.total = self.mean = self.seen = 0.0
+
+    def add(self, ms: float, now: float) -> None:
+        """Take in one measurement."""
+        if self.total:
+            self.gain *= KEEP * 2.0 ** (max(0.0, now - self.seen) / STALE_MS)
+            if self.gain > 1e12:
+                self._bins = [each / self.gain for each in self._bins]
+                self.total /= self.gain
+                self.gain = 1.0
+        place = int((log(ms) - _LOW) / _STEP) if ms > 0.5 else 0
+        self._bins[min(place, BINS - 1)] += self.gain
+        self.total += self.gain
+        self.mean += self.gain / self.total * (log(max(ms, 0.01)) - self.mean)
+        self.seen = now
+        self._sums = None
+
+    def weight(self, now: float) -> float:
+        """Return how many fresh measurements all are worth."""
+        if not self.total:
+            return 0.0
+        fresh: float = self.gain * 2.0 ** (max(0.0, now - self.seen) / STALE_MS)
+        return self.total / fresh
+
+    def below(self, ms: float) -> float:
+        """Return the share of measurements below `ms`."""
+        place = (log(ms) - _LOW) / _STEP if ms > 0.5 else 0.0
+        if place >= BINS:
+            return 1.0
+        sums, i = self._sums or self._summed(), int(place)
+        return (sums[i] + (place - i) * (sums[i + 1] - sums[i])) / sums[BINS]
+
+    def quantile(self, share: float) -> float:
+        """Return the milliseconds below which a share of the measurements lies."""
+        sums = self._sums or self._summed()
+        goal = share * sums[BINS]
+        i = bisect_left(sums, goal, 1)
+        inside = (goal - sums[i - 1]) / ((sums[i] - sums[i - 1]) or 1.0)
+        return exp(_LOW + (i - 1 + inside) * _STEP)
+
+    def _summed(self) -> list[float]:
+        self._sums = sums = list(accumulate(self._bins, initial=0.0))
+        return sums
+
+
+class Level:
+    """The logarithm of something that may jump: it is followed at once, and forgotten slowly."""
+
+    __slots__ = ("_fast", "_last", "_seen", "_slow", "count")
+
+    def __init__(self, start: float) -> None:
+        self._fast = self._slow = start
+        self._last = 0.0
+        self._seen = 0.0
+        self.count = 0
+
+    def at(self, now: float) -> float:
+        """Return what it is by now: unseen, it comes back to what it has long been."""
+        gone = max(0.0, now - self._seen) / DRIFT_MS
+        here: float = self._slow + (self._fast - self._slow) * 0.5**gone
+        return here
+
+    def held(self, now: float) -> float:
+        """Return how likely it still is what it was when last seen; 1 if that was as ever."""
+        if -0.05 < self._fast - self._slow < 0.05:
+            return 1.0
+        likely: float = 0.5 ** (max(0.0, now - self._seen) / DRIFT_MS)
+        return likely
+
+    @property
+    def last(self) -> float:
+        """Return what it was when last seen."""
+        return self._fast
+
+    @property
+    def long(self) -> float:
+        """Return what it has long been."""
+        return self._slow
+
+    def add(self, by: float, now: float) -> None:
+        """Take in that it was seen to be off by so much."""
+        here = self.at(now)
+        self.count += 1
+        # Two surprises of a kind are a change; one may be chance.
+        share = 0.75 if by * self._last > 0.25 else 0.3
+        self._fast = here + max(share, 1 / (self.count + 0.5)) * by
+        self._slow += max(0.03, 1 / (self.count + 0.5)) * (here + by - self._slow)
+        self._last = by
+        self._seen = now
+
+
+class Fading:
+    """A likelihood of failing: raised by each failure, lowered by each answer and by time."""
+
+    __slots__ = ("_seen", "_share")
+
+    def __init__(self) -> None:
+        self._share = self._seen = 0.0
+
+    def at(self, now: float) -> float:
+        """Return the likelihood now."""
+        if not self._share:
+            return 0.0
+        here: float = self._share * 0.5 ** (max(0.0, now - self._seen) / TROUBLE_MS)
+        return here
+
+    def add(self, failed: bool, now: float) -> None:
+        """Take in one outcome."""
+        share = self.at(now)
+        self._share = share + 0.4 * (1 - share) if failed else 0.4 * share
+        self._seen = now
+
+    def clear(self) -> None:
+        """Forget all failures."""
+        self._share = 0.0
+
+
+class Known:
+    """What is known of one version of a function on one tier: its times by size, and how it grows.
+
+    Within a class of sizes, and to one that was never seen, times are carried by size ** grows.
+    """
+
+    __slots__ = ("count", "size", "spreads", "version", "x", "xx", "xy", "y")
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        self.spreads: dict[int, Spread] = {}
+        self.size = self.count = 0
+        self.x = self.y = self.xx = self.xy = 0.0
+
+    def spread(self, size: int, prior: Times | None = None) -> Spread:
+        """Return the spread of a class of sizes, begun anew from a prior."""
+        place = bucket(size)
+        spread = self.spreads.get(place)
+        if spread is None:
+            spread = self.spreads[place] = Spread()
+            spread.prior = prior or spread.prior
+        elif prior is not None:
+            spread.prior = prior
+        return spread
+
+    @property
+    def grows(self) -> float:
+        """Return the power of the size by which the time grows, as far as is known."""
+        return max(0.0, min(1.2, self.xy / (self.xx + 0.2))) if self.count > 3 else 0.0
+
+    def add(self, size: int, ms: float) -> None:
+        """Take in one measurement."""
+        x, y = log(max(size, 1)), log(ms)
+        share = max(0.03, 1 / (self.count + 1))
+        off = x - self.x
+        self.x += share * off
+        self.y += share * (y - self.y)
+        self.xx += share * (off * (x - self.x) - self.xx)
+        self.xy += share * (off * (y - self.y) - self.xy)
+        self.count += 1
+        self.size = size
+
+    def shift(self, size: int) -> tuple[float, float]:
+        """Return the logarithms: of a size's time over its class's, of its class's over all."""
+        grows = self.grows
+        if not grows:
+            return 0.0, 0.0
+        centre = (2 * bucket(size) + 8) * LOG_2
+        return grows * (log(max(size, 1)) - centre), grows * (centre - self.x)
+
+
+class Queue:
+    """The asks that run on a tier, of which so many really do at once, the rest behind them."""
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes = lanes
+        self._free = 0.0
+        self._asks: dict[object, tuple[float, float]] = {}
+        self._left: dict[object, float] = {}
+
+    def begin(self, work: float, now: float) -> object:
+        """Take in an ask that should take `work` ms by itself; return its token."""
+        token = object()
+        self._asks[token] = now, max(work, 0.1)
+        return token
+
+    def end(self, token: object, now: float) -> None:
+        """Let an ask go that is done; those before it that were given up are done as well."""
+        for other in list(self._left):
+            if self._asks[other][0] <= self._asks[token][0]:
+                del self._left[other], self._asks[other]
+        del self._asks[token]
+        self._free = now
+
+    def leave(self, token: object, now: float) -> None:
+        """Let an ask go that was given up: what its session has begun goes on a while."""
+        self._left[token] = now + self.wait(now, token)
+
+    def wait(self, now: float, last: object = None) -> float:
+        """Return the ms until an ask begun now would run, or until `last` is done."""
+        for token in [token for token, until in self._left.items() if until <= now]:
+            del self._left[token], self._asks[token]
+        if last is None and len(self._asks) < self._lanes:
+            return 0.0
+        total, late = 0.0, 1.0
+        for place, (token, (begun, work)) in enumerate(self._asks.items()):
+            if place < self._lanes:
+                # What takes longer than it should will take longer still, and so will the rest.
+                gone = now - max(begun, self._free)
+                total += max(work - gone, 0.3 * gone)
+                late = max(late, gone / work)
+            else:
+                total += work * late
+            if token is last:
+                break
+        return total / min(self._lanes, max(1, len(self._asks)))
+
+
+def mixed(spread: Spread, now: float, outside: float) -> Times:
+    """Return p5, p50 and p95, the advert, carried to this class, weighed against the evidence."""
+    weight, prior = spread.weight(now), spread.prior
+    if not weight:
+        carry = exp(outside)
+        return prior[0] * carry, prior[1] * carry, prior[2] * carry
+    share = weight / (weight + ADVERT)
+    rest, quantile = 1.0 - share, spread.quantile
+    carry = exp(outside * rest)
+    return (
+        carry * prior[0] ** rest * quantile(0.05) ** share,
+        carry * prior[1] ** rest * quantile(0.5) ** share,
+        carry * prior[2] ** rest * quantile(0.95) ** share,
+    )
+
+
+def within(times: Times, ms: float) -> float:
+    """Return how likely an advert makes it that `ms` are enough."""
+    low, middle, high = times
+    side = log(high / middle) if ms > middle else log(middle / low)
+    return 1.0 / (1.0 + exp(max(-40.0, min(40.0, -2.944 * log(ms / middle) / max(side, 0.01)))))
