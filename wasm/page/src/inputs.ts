@@ -218,7 +218,9 @@ function setting({ name, schema, required, default: preset }: Option): Field<Jso
     };
   }
   const numeric = kind === "integer" || kind === "number";
-  const list = kind === "array"; // written with commas between
+  const items = schema["items"] as { type?: string } | undefined;
+  // Written with commas between, unless its items are objects.
+  const list = kind === "array" && items?.type !== "object";
   const shown = (value: Json | undefined): string => {
     if (value === null || value === undefined) return "";
     return list || typeof value !== "object" ? `${value}` : JSON.stringify(value);
