@@ -44,13 +44,14 @@ def bucket(size: int) -> int:
 class Spread:
     """Measurements as shares of bins; each new one weighs a little more than those before."""
 
-    __slots__ = ("_bins", "_sums", "gain", "mean", "prior", "seen", "total", "tried")
+    __slots__ = ("_bins", "_sums", "_times", "gain", "mean", "prior", "seen", "total", "tried")
 
     def __init__(self) -> None:
         self.prior: Times = (1.0, 10.0, 50.0)
         self.tried = -1.0
         self._bins = [0.0] * BINS
         self._sums: list[float] | None = None
+        self._times: Times | None = None
         self.gain = 1.0
         self.total = self.mean = self.seen = 0.0
 
@@ -67,7 +68,7 @@ class Spread:
         self.total += self.gain
         self.mean += self.gain / self.total * (log(max(ms, 0.01)) - self.mean)
         self.seen = now
-        self._sums = None
+        self._sums = self._times = None
 
     def weight(self, now: float) -> float:
         """Return how many fresh measurements all are worth."""
@@ -91,6 +92,12 @@ class Spread:
         i = bisect_left(sums, goal, 1)
         inside = (goal - sums[i - 1]) / ((sums[i] - sums[i - 1]) or 1.0)
         return exp(_LOW + (i - 1 + inside) * _STEP)
+
+    def times(self) -> Times:
+        """Return the p5, p50 and p95."""
+        if self._times is None:
+            self._times = self.quantile(0.05), self.quantile(0.5), self.quantile(0.95)
+        return self._times
 
     def _summed(self) -> list[float]:
         self._sums = sums = list(accumulate(self._bins, initial=0.0))
@@ -274,12 +281,12 @@ def mixed(spread: Spread, now: float, outside: float) -> Times:
         carry = exp(outside)
         return prior[0] * carry, prior[1] * carry, prior[2] * carry
     share = weight / (weight + ADVERT)
-    rest, quantile = 1.0 - share, spread.quantile
+    rest, seen = 1.0 - share, spread.times()
     carry = exp(outside * rest)
     return (
-        carry * prior[0] ** rest * quantile(0.05) ** share,
-        carry * prior[1] ** rest * quantile(0.5) ** share,
-        carry * prior[2] ** rest * quantile(0.95) ** share,
+        carry * prior[0] ** rest * seen[0] ** share,
+        carry * prior[1] ** rest * seen[1] ** share,
+        carry * prior[2] ** rest * seen[2] ** share,
     )
 
 
