@@ -89,7 +89,8 @@ export class Bridge {
     const threads = globalThis.crossOriginIsolated && navigator.hardwareConcurrency >= 4 ? 2 : 1;
     ort.env.wasm.wasmPaths = folder;
     ort.env.wasm.numThreads = threads;
-    ort.env.logLevel = "error";
+    // What fails is thrown as well; a run on zeros that fails is nothing to tell.
+    ort.env.logLevel = "fatal";
     return new Bridge(ort, threads, base);
   }
 
@@ -228,7 +229,7 @@ export class Bridge {
     try {
       return await this.ort.InferenceSession.create(data, {
         executionProviders: ["wasm"],
-        logSeverityLevel: 3,
+        logSeverityLevel: 4,
       });
     } catch (error) {
       throw new TriviumError("bad_bundle", `the graph ${file} can't be loaded: ${text(error)}`);
