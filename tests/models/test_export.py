@@ -86,7 +86,7 @@ def test_an_old_onnx_file_is_raised(made: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("absent.onnx", "absent.onnx does not exist; export names it"),
+        ("absent.onnx", "absent.onnx does not exist; the recipe names it"),
         ("broken.onnx", "broken.onnx is no sound ONNX model"),
     ],
 )
@@ -185,7 +185,7 @@ def test_pruned_and_distilled(made: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "source", "message"),
     [
-        ("", "absent.py:build", r"absent\.py does not exist; export names it"),
+        ("", "absent.py:build", r"absent\.py does not exist; the recipe names it"),
         (CNN, "network.py:built", r"network\.py has no callable 'built'; it has .*build"),
         ("build = print", "network.py:build", r"network\.py has no callable 'inputs'"),
         ("import absent_library", "network.py:build", "needs absent_library: install it"),
@@ -238,7 +238,7 @@ def test_a_saved_transformers_model(made: Make, saved: Path, task: str) -> None:
 
 
 def test_no_saved_model(made: Make, saved: Path) -> None:
-    with pytest.raises(BundleError, match="does not exist; export names it"):
+    with pytest.raises(BundleError, match="does not exist; the recipe names it"):
         made("./absent")
     (saved / "config.json").unlink()
     with pytest.raises(BundleError, match="bert was saved as no architecture"):
