@@ -299,7 +299,7 @@ def compare(model: onnx.ModelProto, feed: Feed, wanted: Sequence[Any], where: st
 def from_onnx(path: Path) -> onnx.ModelProto:
     """Return the model of an ONNX file, checked, with a recent opset."""
     if not path.is_file():
-        raise BundleError(f"{path} does not exist; export names it.")
+        raise BundleError(f"{path} does not exist; the recipe names it.")
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
@@ -350,7 +350,7 @@ def from_hub(folder: Path, source: str, task: str, say: Say) -> onnx.ModelProto:
     local = (folder / source).is_dir()
     place = str(folder / source) if local else source
     if not local and (source.startswith((".", "/", "~")) or source.count("/") > 1):
-        raise BundleError(f"{folder / source} does not exist; export names it.")
+        raise BundleError(f"{folder / source} does not exist; the recipe names it.")
     say(f"exporting {source}" + ("" if local else " from the hub"))
     with TemporaryDirectory() as scratch:
         try:
