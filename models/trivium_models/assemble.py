@@ -16,6 +16,9 @@ from .gguf import unpack
 
 Floats = NDArray[np.float32]
 
+FOLD = "fold"
+"""What stands in the doc string of a cast that is done when a model is assembled."""
+
 
 def assemble(graph: Path, read: Callable[[str], bytes]) -> onnx.ModelProto:
     """Fill a graph's external weights with the bytes `read` finds, and fold what is constant.
@@ -29,6 +32,7 @@ def assemble(graph: Path, read: Callable[[str], bytes]) -> onnx.ModelProto:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             fill(tensor, read)
         weights[tensor.name] = numpy_helper.to_array(tensor)
+    fold_casts(model.graph, weights)
     fold_transposes(model.graph, weights)
     fold_norms(model.graph, weights)
     used = {name for node in model.graph.node for name in node.input}
@@ -43,7 +47,9 @@ def assemble(graph: Path, read: Callable[[str], bytes]) -> onnx.ModelProto:
 def fill(tensor: onnx.TensorProto, read: Callable[[str], bytes]) -> None:
     """Replace a reference to bytes by the bytes."""
     entry = {item.key: item.value for item in tensor.external_data}
-    data = memoryview(read(entry["location"]))
+    # A file may be cut into parts, in packages that have to be small.
+    parts = [read(part) for part in entry["location"].split("|")]
+    data = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
     raw = b""
     # Several pieces where rows of several tensors become one.
     for at, size in zip(entry["offset"].split(), entry["length"].split(), strict=True):
@@ -60,6 +66,17 @@ def fill(tensor: onnx.TensorProto, read: Callable[[str], bytes]) -> None:
     tensor.raw_data = raw
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
+
+
+def fold_casts(graph: onnx.GraphProto, weights: dict[str, NDArray[np.generic]]) -> None:
+    """Replace float16 weights by float32 where a cast is marked so: the same numbers.
+
+    Others stay, since they halve a file.
+    """
+    for node in list(graph.node):
+        if node.op_type == "Cast" and node.doc_string == FOLD:
+            weights[node.output[0]] = weights[node.input[0]].astype(np.float32)
+            graph.node.remove(node)
 
 
 def fold_transposes(graph: onnx.GraphProto, weights: dict[str, NDArray[np.generic]]) -> None:

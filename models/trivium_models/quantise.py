@@ -78,7 +78,8 @@ def quantise_weights(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProt
     """
     small = onnx.load(model)
     graph = small.graph
-    weights = {item.name: item for item in graph.initializer}
+    float32 = onnx.TensorProto.FLOAT
+    weights = {item.name: item for item in graph.initializer if item.data_type == float32}
     kept = {name for node in graph.node if node.name in exclude for name in node.input}
     weights = {name: item for name, item in weights.items() if name not in kept}
     products = {n.input[1] for n in graph.node if n.op_type == "MatMul"} & weights.keys()
@@ -91,10 +92,13 @@ def quantise_weights(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProt
     for node in graph.node:
         if node.op_type == "Gather" and node.input[0] in tables:
             name, row = node.input[0], node.output[0]
-            keep(graph, weights[name], axis=1)
+            # A table may stand upright: then its columns are looked up, each with its own scale.
+            upright = [each for each in node.attribute if each.name == "axis" and each.i]
+            keep(graph, weights[name], axis=0 if upright else 1)
             for part in ("int8", "scale"):
                 inputs = [f"{name}.{part}", node.input[1]]
-                nodes.append(helper.make_node("Gather", inputs, [f"{row}.{part}"]))
+                axis = {each.name: each.i for each in upright}
+                nodes.append(helper.make_node("Gather", inputs, [f"{row}.{part}"], **axis))
             nodes += widen(f"{row}.int8", f"{row}.scale", row)
         else:
             nodes.append(node)

@@ -240,3 +240,29 @@ def test_a_package_comes_from_npm(registry: str, tmp_path: Path) -> None:
     absent = Package(version="2.0.0", sha256="0" * 64, licence="MIT", registry="npm")
     with pytest.raises(BundleError, match=r"npm could not download @some/net@2\.0\.0"):
         Packages({"@some/net": absent}, cache, print).read("package/net.bin")
+
+
+def test_half_floats_in_parts_become_floats(tmp_path: Path) -> None:
+    """A file may be cut in two, even amid a weight; float16 that is made float32 is folded."""
+    values = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float16)
+    raw = b"head" + values.tobytes()
+    parts = {"one": raw[:11], "two": raw[11:]}
+    tensor = TensorProto(name="half", data_type=TensorProto.FLOAT16, dims=values.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "one|two", "offset": 4, "length": values.nbytes}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    nodes = [
+        helper.make_node("Cast", ["half"], ["wide"], to=TensorProto.FLOAT, doc_string="fold"),
+        helper.make_node("Transpose", ["wide"], ["turned"], perm=(1, 0)),
+        helper.make_node("MatMul", ["x", "turned"], ["y"]),
+    ]
+    kind = helper.make_tensor_value_info
+    inputs = [kind("x", TensorProto.FLOAT, [1, 3])]
+    outputs = [kind("y", TensorProto.FLOAT, [1, 4])]
+    made = helper.make_graph(nodes, "g", inputs, outputs, [tensor])
+    path = tmp_path / "graph.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)]), path)
+    model = assemble(path, parts.__getitem__)
+    assert [node.op_type for node in model.graph.node] == ["MatMul"]
+    (found,) = model.graph.initializer
+    assert np.array_equal(numpy_helper.to_array(found), values.T.astype(np.float32))

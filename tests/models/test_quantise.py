@@ -164,3 +164,20 @@ def test_a_picture_is_prepared(layout: Any) -> None:
     found = run(prepare(step), {"pixels": pixels})
     wanted = np.broadcast_to(np.array([0, 2, 5], "f"), (1, 4, 4, 3))
     assert np.array_equal(found, wanted.transpose(0, 3, 1, 2) if layout == "nchw" else wanted)
+
+
+def test_one_table_may_serve_both_ends(tmp_path: Path) -> None:
+    """Words are looked up in the columns that the answer is multiplied by, kept once."""
+    table = generator.normal(0, 1, (64, 50)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["columns"], axis=1),
+        helper.make_node("Transpose", ["columns"], ["rows"], perm=(1, 0)),
+        helper.make_node("MatMul", ["rows", "table"], ["out"]),
+    ]
+    inputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, ["t"])]
+    path = save(tmp_path / "tied.onnx", nodes, inputs, 2, table=table)
+    small = quantise(path, "weights")
+    assert len(small.SerializeToString()) < path.stat().st_size / 3
+    ids = np.array([3, 49, 0])
+    wanted, found = run(onnx.load(path), {"ids": ids}), run(small, {"ids": ids})
+    assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()

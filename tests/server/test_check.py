@@ -46,7 +46,19 @@ CAT, DOG = {"label": "cat", "score": 0.9}, {"label": "dog", "score": 0.1}
         (0, False, True),
         ([{"start": 1.0, "end": 2.0, "score": 0.5}], [{"start": 1.05, "end": 2.0}], True),
         ([{"start": 1.0, "end": 2.0}], [{"start": 1.0, "end": 2.2}], False),
-        ([{"start": 1.0, "end": 2.0, "text": "a"}], [{"start": 1.0, "end": 2.0}], False),
+        (
+            [{"start": 1.0, "end": 2.0, "text": "All four words, here"}],
+            [
+                {"start": 1.0, "end": 1.4, "text": "all"},
+                {"start": 2, "end": 3, "text": "four words"},
+            ],
+            True,
+        ),
+        (
+            [{"start": 1.0, "end": 2.0, "text": "others"}],
+            [{"start": 1.0, "end": 2.0, "text": "words"}],
+            False,
+        ),
         ([{"start": 1.0}], [{"start": 1.0, "end": 2.0}], False),
         ([], [{"start": 1.0, "end": 2.0}], False),
     ],

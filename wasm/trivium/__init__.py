@@ -8,7 +8,7 @@ from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
 from .errors import TriviumError
 from .function import Asker, Models, function
 from .kinds import Audio, Document, Image, Series, Table, Text
-from .nouns import Box, Forecast, Label, Mask, Segment
+from .nouns import Box, Forecast, Label, Mask, Segment, Speech
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "Resident",
     "Segment",
     "Series",
+    "Speech",
     "Table",
     "Tensor",
     "Text",

@@ -63,3 +63,10 @@ class Segment(Noun, frozen=True, kw_only=True):
     start: float
     end: float
     score: float
+
+
+class Speech(Segment, frozen=True, kw_only=True):
+    """What is said between two times, and in which language (en, de, …)."""
+
+    text: str
+    language: str

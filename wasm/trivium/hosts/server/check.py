@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import math
 import mimetypes
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +45,9 @@ BOX = 0.1
 
 MASK = 0.95
 """How much of what two masks cover they must share."""
+
+WORDS = 0.8
+"""How alike speech must be written down: twice the words in common by the words of both."""
 
 _PAGE = """async ([name, inputs, options]) => {
     const given = {};
@@ -174,8 +179,8 @@ def agrees(output: Any, expected: Any) -> bool:
     """Return whether an answer is the expected one, as far as a small variant must agree.
 
     Vectors agree by cosine, labels by the first (boxes by where it is, too), masks by what they
-    share, forecasts by the steps that are stated, segments by their times and words, pages
-    by what is stated of them, everything else by being equal.
+    share, forecasts by the steps that are stated, segments by their times or (speech) by
+    their words, pages by what is stated of them, everything else by being equal.
     """
     if _vector(expected):
         return _vector(output) and _cosine(output, expected) >= COSINE
@@ -183,6 +188,8 @@ def agrees(output: Any, expected: Any) -> bool:
         return isinstance(output, dict) and _forecast(output, expected)
     if (segments := _segments(expected)) is not None:
         found = _segments(output) or []
+        if all("text" in each for each in segments):
+            return difflib.SequenceMatcher(None, _words(found), _words(segments)).ratio() >= WORDS
         return len(found) == len(segments) and all(map(_together, found, segments))
     if isinstance(expected, dict) and "runs" in expected:
         return isinstance(output, dict) and _shared(output, expected) >= MASK
@@ -307,8 +314,12 @@ def _segments(output: Any) -> list[Any] | None:
 
 
 def _together(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    near = all(abs(one[key] - two[key]) <= SECONDS for key in ("start", "end"))
-    return near and one.get("text") == two.get("text")
+    return all(abs(one[key] - two[key]) <= SECONDS for key in ("start", "end"))
+
+
+def _words(segments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what was said, without case and marks."""
+    return re.findall(r"\w+", " ".join(str(each.get("text")) for each in segments).lower())
 
 
 def _vector(value: Any) -> bool:
