@@ -96,10 +96,17 @@ def limit(what: str, count: int, most: int) -> None:
         raise TooLarge(f"there are {count} {what}; at most {most} are allowed")
 
 
+# No deeper than what a message can still name: in the page deep nesting is more than the stack.
+_Single = None | bool | int | float | str
+_Inner = _Single | list[_Single] | dict[str, _Single]
+_Outer = _Single | list[_Inner] | dict[str, _Inner]
+_json = msgspec.json.Decoder(_Single | list[_Outer] | dict[str, _Outer])
+
+
 def parsed(text: str) -> Any:
     """Return what JSON says."""
     try:
-        return msgspec.json.decode(text)
+        return _json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise BadInput(f"the JSON is not valid: {error}") from None
 
