@@ -12,11 +12,11 @@ export interface Lines {
 
 /** Returns what cuts a text as its `tokenizer.json` says. */
 export function tokenizer(json: string): Lines {
-  // The library's own digits are fewer than those of servers: ² and ½ are none to it.
-  const parsed = JSON.parse(json, (_, value: unknown) => {
-    const step = value as { type?: string; individual_digits?: boolean } | null;
-    if (step?.type !== "Digits" || !step.individual_digits) return value;
-    return { type: "Split", pattern: { Regex: "\\p{N}" }, behavior: "Isolated", invert: false };
+  const parsed = JSON.parse(json, (key, value: unknown) => {
+    if (key === "pretokenizers") return (value as Step[]).flatMap(cuts);
+    if (key !== "pre_tokenizer" || !value) return value;
+    const steps = cuts(value as Step);
+    return steps.length > 1 ? { type: "Sequence", pretokenizers: steps } : steps[0];
   }) as { normalizer: Normalizer | null };
   const made = new Tokenizer(parsed, {});
   const prepare = parsed.normalizer?.type === "BertNormalizer" ? bert(parsed.normalizer) : null;
@@ -28,6 +28,32 @@ export function tokenizer(json: string): Lines {
     decode: (ids) =>
       made.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: false }),
   };
+}
+
+interface Step {
+  type: string;
+  individual_digits?: boolean;
+  add_prefix_space?: boolean;
+  use_regex?: boolean;
+}
+
+/** How bytes' pieces are parted before they are merged, with Unicode's white space. */
+const PARTS =
+  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+" +
+  "|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+";
+
+/** Says a step so that the library does it as servers do. */
+function cuts(step: Step): object[] {
+  const split = (regex: string): object => {
+    return { type: "Split", pattern: { Regex: regex }, behavior: "Isolated", invert: false };
+  };
+  // The library's own digits are fewer: ² and ½ are none to it.
+  if (step.type === "Digits" && step.individual_digits) return [split("\\p{N}")];
+  // White space is more to JavaScript: U+FEFF, too.
+  if (step.type === "ByteLevel" && step.use_regex !== false && !step.add_prefix_space) {
+    return [split(PARTS), { ...step, use_regex: false }];
+  }
+  return [step];
 }
 
 interface Normalizer {
