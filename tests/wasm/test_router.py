@@ -288,4 +288,4 @@ def test_the_same_seed_gives_the_same_plans() -> None:
     assert digest == PLANS
 
 
-PLANS = 1225889250
+PLANS = 1881831424

@@ -102,7 +102,8 @@ def choose(
         order = [road for tier in tiers for road in good if road.tier == tier]
         why = "as the ask says"
     else:
-        likely = [road for road in good if chances[road.tier] >= TARGET]
+        # Without a budget nothing is late; what fails often is closed.
+        likely = good if ms is None else [r for r in good if chances[r.tier] >= TARGET]
         if hopeless:
             head, why = rarest, "none can be in time, and this was long not taken"
         elif likely:
