@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from bench.world import Asked, Pick, World
+from bench.world import Asked, World
 from trivium.contract import Tier
+
+Pick = Callable[[World, Asked, float], tuple[Tier, ...]]
+"""A policy: the tiers that may answer, best first; none leaves it to the kernel's router."""
 
 PAGE, EDGE, CLOUD = Tier
 LARGE = 64_000
@@ -91,7 +94,7 @@ def clairvoyant(world: World, asked: Asked, now: float, quick: bool = False) -> 
     return best, takes[best]
 
 
-STATIC: dict[str, Callable[[World, Asked, float], tuple[Tier, ...]]] = {
+STATIC: dict[str, Pick] = {
     "always page": always(PAGE),
     "always edge": always(EDGE),
     "always cloud": always(CLOUD),

@@ -17,9 +17,11 @@ import msgspec
 import numpy as np
 
 from bench import policies
+from bench.play import Outcome, play
+from bench.policies import Pick
 from bench.record import Record, percentile
 from bench.scenario import Scenario, generate, read, written
-from bench.world import Outcome, Pick, World, play
+from bench.world import Asked, World
 from trivium.contract import Budget, Road, Tier
 from trivium.errors import BudgetError
 from trivium.memory import Memory
@@ -121,14 +123,18 @@ def compare(scenario: Scenario, names: dict[str, Pick]) -> dict[str, Play]:
     found = {}
     for name, pick in names.items():
         best: list[float] = []
-
-        def noted(world: World, asked: object, now: float, pick: Pick = pick) -> tuple[Tier, ...]:
-            # What the best road would take now, beside what this policy takes.
-            best.append(policies.clairvoyant(world, asked, now)[1])  # type: ignore[arg-type] # noqa: B023
-            return pick(world, asked, now)  # type: ignore[arg-type]
-
-        found[name] = summed(play(world, noted), best)
+        found[name] = summed(play(world, noting(pick, best)), best)
     return found
+
+
+def noting(pick: Pick, best: list[float]) -> Pick:
+    """Return `pick`, which notes what the best road would take beside what it takes itself."""
+
+    def noted(world: World, asked: Asked, now: float) -> tuple[Tier, ...]:
+        best.append(policies.clairvoyant(world, asked, now)[1])
+        return pick(world, asked, now)
+
+    return noted
 
 
 def summed(outcomes: list[Outcome], best: Sequence[float]) -> Play:
