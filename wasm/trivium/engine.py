@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
@@ -105,9 +106,9 @@ class Engine:
         self.tracer = tracer or Tracer(tier)
         self.functions: dict[str, dict[str, Function]] = {}
         self.running = 0
-        self._queue = Queue(host.lanes)
-        self._development = development
-        self._most = most
+        self.line = Queue(host.lanes)
+        self.development = development
+        self.most = most
 
     def add(self, function: Function) -> None:
         """Serve `function` here; the version added last is the one asked for by default."""
@@ -135,7 +136,7 @@ class Engine:
 
     def queue(self) -> float:
         """Return how many ms an ask begun now would wait for those that run, by what they take."""
-        return self._queue.wait(self.host.clock())
+        return self.line.wait(self.host.clock())
 
     def _roads(self, name: str, version: str) -> list[Road]:
         """Return the roads to `name` as they are advertised, here by the manifest."""
@@ -262,8 +263,12 @@ class Engine:
             if road.tier == leg[0]:
                 self.memory.begun(ask.function, road, _size(ask.inputs), begun)
         try:
-            async for part in self._parts(ask, plan, leg, started, span, whole=True):
-                answer = part
+            if leg == (self.tier,):
+                with Run(self, ask, plan, started, span) as run:
+                    await run.whole()
+                answer = run.answer()
+            else:
+                answer = await self._hop(ask, plan, leg, started, span)
         except BudgetError as error:
             self._late(ask, plan, leg, begun)
             if not more:
@@ -278,32 +283,38 @@ class Engine:
             # Cancelled: the next road was quicker or time ran out, so it is this slow at least.
             self._late(ask, plan, leg, begun)
             raise
-        assert isinstance(answer, Answer)  # the last part always is
         self._measured(ask, plan, answer)
         return answer
 
+    async def _hop(self, ask: Ask, plan: Plan, leg: Leg, started: float, span: Open) -> Answer:
+        """Return the answer of tiers behind the next hop."""
+        assert self.upstream is not None
+        begun = self.host.clock()
+        with self.tracer.span("hop", span) as hop:
+            answer = await self.upstream.infer(self._onward(ask, plan, leg, started, hop))
+            return self._hopped(ask, answer, begun)
+
     async def _parts(
-        self, ask: Ask, plan: Plan, leg: Leg, started: float, span: Open, whole: bool = False
+        self, ask: Ask, plan: Plan, leg: Leg, started: float, span: Open
     ) -> AsyncIterator[Part | Answer]:
-        """Yield what one leg gives; `whole` asks the next hop for the answer alone."""
+        """Yield the parts of one leg, then its answer."""
         if leg == (self.tier,):
-            async with closing(self._local(ask, plan, started, span)) as local:
-                async for part in local:
-                    yield part
+            with Run(self, ask, plan, started, span) as run:
+                if run.function.schema.streams:
+                    run.output = []
+                    call = run.function.call(**await run.begin())
+                    async with closing(call) as pieces:
+                        async for piece in pieces:
+                            run.output.append(piece)
+                            yield Part(output=piece)
+                else:
+                    await run.whole()
+            yield run.answer()
             return
         assert self.upstream is not None
         begun = self.host.clock()
         with self.tracer.span("hop", span) as hop:
-            budget = replace(ask.budget, ms=self._left(ask, started))
-            if budget.spend is not None:
-                # What was begun before this leg may have to be paid as well.
-                before = plan.tiers[: plan.tiers.index(leg[0])]
-                spent = sum(road.spend for road in plan.roads if road.tier in before)
-                budget = replace(budget, spend=max(0.0, budget.spend - spent))
-            onward = replace(ask, budget=budget, tiers=leg, trace=hop.header)
-            if whole:
-                yield self._hopped(ask, await self.upstream.infer(onward), begun)
-                return
+            onward = self._onward(ask, plan, leg, started, hop)
             async with closing(self.upstream.stream(onward)) as parts:
                 async for part in parts:
                     if isinstance(part, Answer):
@@ -312,92 +323,15 @@ class Engine:
                     yield part
         raise TierError(f"the parts from {leg[0]} ended without an answer", tier=leg[0])
 
-    async def _local(
-        self, ask: Ask, plan: Plan, started: float, parent: Open
-    ) -> AsyncIterator[Part | Answer]:
-        """Run the function here; yield its parts, then the answer with all of them."""
-        if self.running >= self._most:
-            raise TierOverloaded(
-                f"{self.running} asks run on this tier, its limit", tier=self.tier, retry_after=1.0
-            )
-        here = self.functions[ask.function]
-        function = here[ask.version] if ask.version else next(reversed(here.values()))
-        schema, variant, clock = function.schema, function.variant, self.host.clock
-        begun = clock()
-        options = function.options(ask.options)
-        given = function.inputs(ask.inputs)
-        self.running += 1
-        alone = (road.ms[1] - road.queue for road in plan.roads if road.tier == self.tier)
-        mine = self._queue.begin(next(alone, 0.0), begun)
-        try:
-            with self.tracer.span("open", parent):
-                models = Models(await self.host.open(function), clock)
-            opened = clock()
-            with self.tracer.span("decode", parent):
-                inputs = {
-                    each.name: await self.host.decode(each.kind, given[each.name], variant)
-                    for each in schema.inputs
-                }
-            decoded = clock()
-            arguments: dict[str, Any] = {**inputs, **options}
-            with self.tracer.span("run", parent, **{"trivium.model": variant.model}) as span:
-                if schema.models:
-                    arguments[schema.models] = models
-                if schema.asks:
-                    arguments[schema.asks] = Pipeline(self, ask, started, span)
-                output: Any
-                try:
-                    if schema.streams:
-                        output = []
-                        async with closing(function.call(**arguments)) as pieces:
-                            async for piece in pieces:
-                                output.append(piece)
-                                yield Part(output=piece)
-                    else:
-                        output = await function.call(**arguments)
-                except TriviumError as error:
-                    error.tier = error.tier or self.tier
-                    raise
-                except Exception as error:  # whatever the author's code or its model raises
-                    raise self._broken(function, error) from error
-                finally:
-                    models.close()
-            ended = clock()
-        except Exception:
-            self._queue.end(mine, clock())
-            raise
-        except BaseException:
-            # Cancelled, but what the session has begun goes on: others wait for it.
-            self._queue.leave(mine, clock())
-            raise
-        finally:
-            self.running -= 1
-        self._queue.end(mine, ended)
-        yield Answer(
-            function=schema.name,
-            version=function.manifest.version,
-            output=output,
-            tier=self.tier,
-            model=variant.model,
-            plan=plan,
-            ms=Times(
-                decode=decoded - opened,
-                python=max(0.0, ended - decoded - models.ms) + opened - begun,
-                run=models.ms,
-            ),
-            trace=parent.header,
-            queue=self.queue(),
-        )
-
-    def _broken(self, function: Function, error: Exception) -> RunFailed:
-        where = function.line(error)
-        self.host.report(error, where)
-        said = f"{type(error).__name__}: {error}" if self._development else type(error).__name__
-        return RunFailed(
-            f"{function.schema.name} failed on the {self.tier} tier: {said}",
-            tier=self.tier,
-            where=where if self._development else None,
-        )
+    def _onward(self, ask: Ask, plan: Plan, leg: Leg, started: float, hop: Open) -> Ask:
+        """Return the ask as the next hop is given it, with what is left of its budget."""
+        budget = replace(ask.budget, ms=self._left(ask, started))
+        if budget.spend is not None:
+            # What was begun before this leg may have to be paid as well.
+            before = plan.tiers[: plan.tiers.index(leg[0])]
+            spent = sum(road.spend for road in plan.roads if road.tier in before)
+            budget = replace(budget, spend=max(0.0, budget.spend - spent))
+        return replace(ask, budget=budget, tiers=leg, trace=hop.header)
 
     def _hopped(self, ask: Ask, answer: Answer, begun: float) -> Answer:
         """Return `answer` with the time on the way added."""
@@ -444,6 +378,126 @@ class Engine:
             reason += f"; so {answer.tier} answered"
         span.attributes["trivium.tier"] = str(answer.tier)
         return replace(answer, plan=replace(plan, reason=reason), trace=span.header)
+
+
+class Run:
+    """One ask that runs on this tier: what it is given, how long it takes, what it answers."""
+
+    def __init__(self, engine: Engine, ask: Ask, plan: Plan, started: float, parent: Open) -> None:
+        if engine.running >= engine.most:
+            raise TierOverloaded(
+                f"{engine.running} asks run on this tier, its limit",
+                tier=engine.tier,
+                retry_after=1.0,
+            )
+        here = engine.functions[ask.function]
+        self.function = here[ask.version] if ask.version else next(reversed(here.values()))
+        self.output: Any = None
+        self._engine = engine
+        self._ask = ask
+        self._plan = plan
+        self._started = started
+        self._parent = parent
+        self._clock = engine.host.clock
+        self._begun = self._opened = self._decoded = self._ended = self._clock()
+        self._arguments: dict[str, Any] = self.function.options(ask.options)
+        self._inputs = self.function.inputs(ask.inputs)
+        self._models: Models | None = None
+        self._span: Open | None = None
+
+    def __enter__(self) -> Run:
+        engine, work = self._engine, 0.0
+        for road in self._plan.roads:
+            if road.tier == engine.tier:
+                work = road.ms[1] - road.queue
+        self._place = engine.line.begin(work, self._begun)
+        engine.running += 1
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        engine, self._ended = self._engine, self._clock()
+        engine.running -= 1
+        if self._models is not None:
+            self._models.close()
+        if error is None or isinstance(error, Exception):
+            engine.line.end(self._place, self._ended)
+        else:
+            # Cancelled, but what the session has begun goes on: others wait for it.
+            engine.line.leave(self._place, self._ended)
+        if self._span is None:
+            return
+        broken = None
+        if isinstance(error, TriviumError):
+            error.tier = error.tier or engine.tier
+        elif isinstance(error, Exception):  # whatever the author's code or its model raises
+            kind, broken = RunFailed, self._broken(error)
+        self._span.__exit__(kind, broken or error, traceback)
+        if broken is not None:
+            raise broken from error
+
+    async def begin(self) -> dict[str, Any]:
+        """Return what the function is called with, its models loaded and its inputs decoded."""
+        engine, schema, variant = self._engine, self.function.schema, self.function.variant
+        with engine.tracer.span("open", self._parent):
+            models = self._models = Models(await engine.host.open(self.function), self._clock)
+        self._opened = self._clock()
+        with engine.tracer.span("decode", self._parent):
+            for each in schema.inputs:
+                self._arguments[each.name] = await engine.host.decode(
+                    each.kind, self._inputs[each.name], variant
+                )
+        self._decoded = self._clock()
+        span = engine.tracer.span("run", self._parent, **{"trivium.model": variant.model})
+        self._span = span
+        if schema.models:
+            self._arguments[schema.models] = models
+        if schema.asks:
+            self._arguments[schema.asks] = Pipeline(engine, self._ask, self._started, span)
+        return self._arguments
+
+    async def whole(self) -> None:
+        """Call the function, and take all its parts if it gives its output in such."""
+        call = self.function.call(**await self.begin())
+        if self.function.schema.streams:
+            async with closing(call) as pieces:
+                self.output = [piece async for piece in pieces]
+        else:
+            self.output = await call
+
+    def answer(self) -> Answer:
+        """Return the answer, once all is done."""
+        assert self._models is not None
+        took = self._models.ms
+        return Answer(
+            function=self.function.schema.name,
+            version=self.function.manifest.version,
+            output=self.output,
+            tier=self._engine.tier,
+            model=self.function.variant.model,
+            plan=self._plan,
+            ms=Times(
+                decode=self._decoded - self._opened,
+                python=max(0.0, self._ended - self._decoded - took) + self._opened - self._begun,
+                run=took,
+            ),
+            trace=self._parent.header,
+            queue=self._engine.queue(),
+        )
+
+    def _broken(self, error: Exception) -> RunFailed:
+        engine, where = self._engine, self.function.line(error)
+        engine.host.report(error, where)
+        said = f"{type(error).__name__}: {error}" if engine.development else type(error).__name__
+        return RunFailed(
+            f"{self.function.schema.name} failed on the {engine.tier} tier: {said}",
+            tier=engine.tier,
+            where=where if engine.development else None,
+        )
 
 
 class Pipeline:

@@ -5,6 +5,7 @@ Times are kept as shares of bins, the older the less, so that any quantile can b
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from itertools import accumulate
 from math import exp, log
@@ -49,8 +50,8 @@ class Spread:
     def __init__(self) -> None:
         self.prior: Times = (1.0, 10.0, 50.0)
         self.tried = -1.0
-        self._bins = [0.0] * BINS
-        self._sums: list[float] | None = None
+        self._bins = array("d", bytes(8 * BINS))
+        self._sums: array[float] | None = None
         self._times: Times | None = None
         self.gain = 1.0
         self.total = self.mean = self.seen = 0.0
@@ -60,7 +61,7 @@ class Spread:
         if self.total:
             self.gain *= KEEP * 2.0 ** (max(0.0, now - self.seen) / STALE_MS)
             if self.gain > 1e12:
-                self._bins = [each / self.gain for each in self._bins]
+                self._bins = array("d", [each / self.gain for each in self._bins])
                 self.total /= self.gain
                 self.gain = 1.0
         place = int((log(ms) - _LOW) / _STEP) if ms > 0.5 else 0
@@ -99,8 +100,8 @@ class Spread:
             self._times = self.quantile(0.05), self.quantile(0.5), self.quantile(0.95)
         return self._times
 
-    def _summed(self) -> list[float]:
-        self._sums = sums = list(accumulate(self._bins, initial=0.0))
+    def _summed(self) -> array[float]:
+        self._sums = sums = array("d", accumulate(self._bins, initial=0.0))
         return sums
 
 
