@@ -32,7 +32,7 @@ from trivium.contract import Blob
 from trivium.hosts.server.media import IMAGES, pixels
 
 Floats = NDArray[np.float64]
-Feed = dict[str, NDArray[np.float32]]
+Feed = dict[str, NDArray[np.generic]]
 
 EXACT, SAFE = 127, 64
 QUANTISED = ["Conv", "Add", "Clip", "GlobalAveragePool", "Flatten", "Gemm"]
@@ -70,19 +70,7 @@ def prepare(graph: Path, folder: Path) -> list[Feed]:
 
 def calibrate(full: Path, feeds: Sequence[Feed]) -> onnx.ModelProto:
     """Return the INT8 form of a model, from what it does on prepared photos."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
-        quantize_static(
-            full,
-            path,
-            Photos(feeds),
-            quant_format=QuantFormat.QOperator,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=QUANTISED,
-        )
-        small = onnx.load(path)
+    small = integers(full, feeds, QUANTISED)
     values = {item.name: numpy_helper.to_array(item) for item in small.graph.initializer}
     keep_logits(small.graph)
     align_additions(small.graph, values)
@@ -95,6 +83,26 @@ def calibrate(full: Path, feeds: Sequence[Feed]) -> onnx.ModelProto:
     small.producer_name, small.producer_version = "trivium", ""
     onnx.checker.check_model(small)
     return small
+
+
+def integers(
+    full: Path, feeds: Sequence[Feed], kinds: Sequence[str], floats: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """Return onnxruntime's own INT8 form: nodes of such kinds, but for those named as floats."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            full,
+            path,
+            Photos(feeds),
+            quant_format=QuantFormat.QOperator,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=kinds,
+            nodes_to_exclude=floats,
+        )
+        return onnx.load(path)
 
 
 def keep_logits(graph: onnx.GraphProto) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.record import Record
 
@@ -60,19 +61,24 @@ json.dumps({
 """
 
 
-def run() -> Iterator[Record]:
-    """Time each loop in both languages."""
+def in_page(code: str) -> Any:
+    """Return what Python code in the page's Python gives as JSON; None where no node is found."""
     node = shutil.which("node") or shutil.which("node", path=str(ROOT / ".venv/bin"))
     if node is None:
-        print("loops: skipped, no node was found", file=sys.stderr)
-        return
+        print("the page's part is skipped, no node was found", file=sys.stderr)
+        return None
     wheels = [*(ROOT / ".trivium/page").glob("*.whl"), *(ROOT / "wasm/loops").glob("*.whl")]
     said = subprocess.run(
-        [node, "--input-type=module", "--eval", SCRIPT, ROOT / "wasm", CODE, *wheels],
+        [node, "--input-type=module", "--eval", SCRIPT, ROOT / "wasm", code, *wheels],
         cwd=ROOT / "wasm/page",
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    for name, (compiled, python) in json.loads(said).items():
+    return json.loads(said)
+
+
+def run() -> Iterator[Record]:
+    """Time each loop in both languages."""
+    for name, (compiled, python) in (in_page(CODE) or {}).items():
         yield Record(f"loops.page.{name}_us", round(compiled, 1), "us", f"Python {python:.1f} us")

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 import random
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from bench import policies
+from bench import loops, policies
 from bench.play import Outcome, play
 from bench.policies import Pick
 from bench.record import Record, percentile
@@ -274,12 +270,6 @@ def decisions() -> Iterator[Record]:
 
 def in_page() -> Iterator[Record]:
     """Time the same in the page's Python."""
-    from bench.loops import SCRIPT
-
-    node = shutil.which("node") or shutil.which("node", path=str(ROOT / ".venv/bin"))
-    if node is None:
-        print("router: the page's part is skipped, no node was found", file=sys.stderr)
-        return
     code = """
 import json, random, sys, time
 sys.path.insert(0, "/kernel")
@@ -301,15 +291,9 @@ for i in range(1500):
 # Browsers' clocks are coarse: the mean of many.
 json.dumps(sum(costs[500:]) / 1000)
 """
-    wheels = [*(ROOT / ".trivium/page").glob("*.whl"), *(ROOT / "wasm/loops").glob("*.whl")]
-    said = subprocess.run(
-        [node, "--input-type=module", "--eval", SCRIPT, ROOT / "wasm", code, *wheels],
-        cwd=ROOT / "wasm/page",
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    yield Record("router.decision.page_ms", round(json.loads(said), 4), "ms", "Pyodide on Node")
+    took = loops.in_page(code)
+    if took is not None:
+        yield Record("router.decision.page_ms", round(took, 4), "ms", "Pyodide on Node")
 
 
 def draw(

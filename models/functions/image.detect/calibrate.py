@@ -19,11 +19,9 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-from trivium_models.calibrate import EXACT, SAFE, Floats, Photos, pass_on, photos
+from trivium_models.calibrate import EXACT, SAFE, Feed, Floats, integers, pass_on, photos
 
-Feed = dict[str, NDArray[np.generic]]
 QUANTISED = ["Conv", "LeakyRelu", "MaxPool", "Concat"]
 MOST = 60
 PLACES = 96  # positions of a feature map that are looked at, in each photo
@@ -64,20 +62,9 @@ def calibrate(model: onnx.ModelProto, given: Sequence[Feed]) -> onnx.ModelProto:
     last = [node.name for node in nodes if node.op_type == "Conv" and node.output[0] in split]
     other = [n.name for n in nodes if n.op_type == "Concat" and not bent.intersection(n.input)]
     with TemporaryDirectory() as folder:
-        full, path = Path(folder) / "full.onnx", Path(folder) / "int8.onnx"
+        full = Path(folder) / "full.onnx"
         onnx.save(model, full)
-        quantize_static(
-            full,
-            path,
-            Photos(given),
-            quant_format=QuantFormat.QOperator,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=QUANTISED,
-            nodes_to_exclude=[*last, *other],
-        )
-        small = onnx.load(path)
+        small = integers(full, given, QUANTISED, [*last, *other])
     values = {item.name: numpy_helper.to_array(item) for item in small.graph.initializer}
     round_weights(small.graph, values, model, given)
     del small.graph.initializer[:], small.graph.value_info[:], small.metadata_props[:]
