@@ -288,16 +288,25 @@ def _judged(rows: Sequence[Row], workshop: Workshop) -> list[Row]:
     roads = workshop.recipe.variants
     full = max(roads, key=lambda road: road.tier.distance)
     free = {road.tier for road in roads if road.prefer == "size" or road.models == full.models}
+    floors = _floors(workshop)
     judged = []
     for row in rows:
         verdict = row.gate
         prior = next((r for r in rows if r.tier == row.tier and r.target == PRIOR[row.tier]), row)
-        if gate is not None and row.relative_quality < gate.floor:
+        if gate is not None and row.relative_quality < floors[row.tier]:
             verdict = "below_gate"
         elif row.precision.startswith("int") and prior.latency_ratio <= 1 and row.tier not in free:
             verdict = "not_faster"
         judged.append(msgspec.structs.replace(row, gate=verdict))
     return judged
+
+
+def _floors(workshop: Workshop) -> dict[Tier, float]:
+    """Return the least quality of each tier's variant, relative to the full one."""
+    gate = workshop.recipe.gate
+    least = gate.floor if gate else 0.0
+    roads = workshop.recipe.variants
+    return {road.tier: least if road.floor is None else road.floor for road in roads}
 
 
 def failures(measured: Measured, workshop: Workshop) -> str:
@@ -310,7 +319,7 @@ def failures(measured: Measured, workshop: Workshop) -> str:
             lines.append(
                 f"  {row.tier}: {row.model}: {gate.metric} {row.relative_quality:.4f} of the full "
                 f"variant's [{row.relative_low:.4f}, {row.relative_high:.4f}], the floor is "
-                f"{gate.floor}"
+                f"{_floors(workshop)[row.tier]}"
             )
         else:
             lines.append(

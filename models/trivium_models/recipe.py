@@ -119,6 +119,7 @@ class Road(Entry, frozen=True):
     """A variant, as a recipe states it: its quality and times are measured, not stated.
 
     INT8 that is not faster than the full model on its tier is refused, unless `prefer` is size.
+    `floor` stands for the gate's where a variant may be less, as a student is.
     """
 
     tier: Tier
@@ -128,6 +129,7 @@ class Road(Entry, frozen=True):
     settings: dict[str, Any] = {}
     batch: int | None = None
     prefer: Literal["speed", "size"] = "speed"
+    floor: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class Example(Sample, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -185,6 +185,9 @@ def test_the_gate_asked_for_the_impossible(
     aside = tmp_path / "cache" / "below_gate" / "image.tint" / "manifest.json"
     marked = decode(aside.read_bytes(), Manifest, JSON)
     assert [variant.gate for variant in marked.variants] == ["below_gate", "passed"]
+    # What a variant may lose is its own affair.
+    recipe.write_text(recipe.read_text().replace('prefer = "size"', 'prefer = "size"\nfloor = 0'))
+    assert [each.gate for each in run("build", place, *CPU).variants] == ["passed", "passed"]
 
 
 def test_a_form_is_chosen_by_the_gate(
