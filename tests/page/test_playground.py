@@ -122,6 +122,28 @@ def test_a_photo_sample_is_asked_about(opened: Opened) -> None:
     shot(page, "labels")
 
 
+def test_the_roads_that_were_considered_are_a_chart(opened: Opened) -> None:
+    """Each from p5 to p95, the budget as a line, what came as a dot; and all of it in words."""
+    page = choose(opened, "text.say")
+    page.locator("#budget").fill("9")
+    page.get_by_role("textbox", name="text").fill("one")
+    page.get_by_role("button", name="Ask Ctrl").click()
+    page.wait_for_selector("#considered svg.plan .took")
+    assert page.locator("#considered .limit").count() == 1
+    roads = page.locator("#considered .open, #considered .left").count()
+    assert roads == page.locator("#considered .range").count() >= 1
+    said = page.locator("#considered svg").get_attribute("aria-label")
+    assert "page: " in said
+    assert "% likely in time" in said
+    assert "budget 500 ms; page took" in said
+    assert "expected" in page.locator("#considered figcaption").text_content()
+    shot(page, "plan")
+    page.emulate_media(color_scheme="dark")
+    shot(page, "plan-dark")
+    page.emulate_media(color_scheme="light")
+    page.locator("#budget").fill("0")
+
+
 def test_a_forecast_is_a_chart(opened: Opened) -> None:
     """With its past, its bands, and a sentence that says the same."""
     page = choose(opened, "series.forecast")

@@ -364,6 +364,20 @@ def test_roads_show_what_was_measured() -> None:
     assert not edge.roads("text.count")[0].ready
 
 
+def test_an_answer_says_what_was_expected() -> None:
+    """By the plan that was made where the ask began, and what its road took as seen from there."""
+    spans: list[Span] = []
+    page, _, _ = three(COUNTED, spans=spans)
+    answer = ask(page)
+    assert (answer.expected, answer.took) == ((1.0, 10.0, 50.0), 1.0)
+    answer = ask(page, tiers=(CLOUD,))
+    (road,) = (each for each in answer.plan.roads if each.tier == CLOUD)
+    assert answer.expected == road.ms
+    assert answer.took == answer.ms.total
+    root = spans[-1].attributes
+    assert (root["trivium.expected_ms"], root["trivium.took_ms"]) == (road.ms[1], answer.took)
+
+
 def test_a_hop_counts_as_time() -> None:
     """What the next tier did not spend was spent on the way."""
     cloud = toys.engine(CLOUD, COUNTED)

@@ -274,7 +274,11 @@ class Part(Noun, frozen=True, kw_only=True, tag="part"):
 
 
 class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
-    """One result, and how it came about; `queue` ms is the wait there is now where it did."""
+    """One result, and how it came about; `queue` ms is the wait there is now where it did.
+
+    `expected` holds the p5, p50 and p95 that the plan had for the road that answered, `took` the
+    milliseconds that road really took: both as seen from the tier that planned.
+    """
 
     function: str
     version: str
@@ -285,6 +289,8 @@ class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
     ms: Times
     trace: str = ""
     queue: float = 0.0
+    expected: tuple[float, float, float] | None = None
+    took: float = 0.0
 
 
 class Fault(Noun, frozen=True, kw_only=True, tag="fault"):

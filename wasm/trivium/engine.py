@@ -372,12 +372,26 @@ class Engine:
             failures.append(f"{' and '.join(leg)} failed ({error.code})")
 
     def _finish(self, answer: Answer, plan: Plan, failures: list[str], span: Open) -> Answer:
-        """Return `answer` with the plan that was made here, and what came in its way."""
+        """Return `answer` with the plan made here, what came in its way, and how well it held."""
+        tier, took = answer.tier, answer.ms.total
         reason = "; ".join([plan.reason, *failures])
-        if failures or answer.tier != plan.tiers[0]:
-            reason += f"; so {answer.tier} answered"
-        span.attributes["trivium.tier"] = str(answer.tier)
-        return replace(answer, plan=replace(plan, reason=reason), trace=span.header)
+        if failures or tier != plan.tiers[0]:
+            reason += f"; so {tier} answered"
+        expected = next(
+            (road.ms for road in plan.roads if road.tier == tier and not road.why), None
+        )
+        said = span.attributes
+        said["trivium.tier"] = str(tier)
+        said["trivium.took_ms"] = took
+        if expected is not None:
+            said["trivium.expected_ms"] = expected[1]
+        return replace(
+            answer,
+            plan=replace(plan, reason=reason),
+            trace=span.header,
+            expected=expected,
+            took=took,
+        )
 
 
 class Run:

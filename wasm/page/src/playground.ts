@@ -45,16 +45,17 @@ async function ask(): Promise<void> {
   try {
     const { name, schema } = chosen;
     const inputs = given.inputs();
+    const ms = BUDGETS[budget.valueAsNumber];
     if (schema.streams) {
       let parts: unknown[] = [];
       for await (const said of trivium.stream(name, inputs, settings(control.signal))) {
         if (asking !== control) return;
-        if (said.type === "answer") showAnswer(said, inputs);
+        if (said.type === "answer") showAnswer(said, inputs, ms);
         else showParts((parts = [...parts, said.output]), inputs);
       }
     } else {
       const answer = await trivium.infer(name, inputs, settings(control.signal));
-      if (asking === control) showAnswer(answer, inputs);
+      if (asking === control) showAnswer(answer, inputs, ms);
     }
   } catch (error) {
     if (control.signal.aborted) return;

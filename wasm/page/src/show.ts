@@ -4,6 +4,7 @@ import { type Forecast, chart } from "./chart";
 import type { Answer, InputValue, State, Tier, TriviumError } from "./client";
 import { make, one } from "./elements";
 import { type Box, type Mask, type Sheet, boxed, masked, sheets } from "./overlays";
+import { considered } from "./plan";
 import { type Segment, heard } from "./waveform";
 
 const PARTS = ["decode", "python", "run", "hop"] as const;
@@ -39,11 +40,13 @@ export function showState({ phase, detail, progress, isolated, threads, function
   pill.title = [detail, ...failed.map(([name, { why }]) => `${name}: ${why}`)].join("\n").trim();
 }
 
-/** Shows an answer to these inputs. */
-export function showAnswer(answer: Answer, inputs: Inputs): void {
+/** Shows an answer to these inputs, which had so many milliseconds. */
+export function showAnswer(answer: Answer, inputs: Inputs, budget?: number): void {
   const { tier, plan, ms } = answer;
   roads(tier, answer);
   reason(plan.reason);
+  one("considered").hidden = false;
+  one("considered").replaceChildren(considered(answer, budget));
   const result = one("result");
   result.dataset["tier"] = tier;
   result.replaceChildren(...output(answer, inputs), raw(answer.output));
@@ -83,8 +86,7 @@ export function showParts(parts: readonly unknown[], inputs: Inputs): void {
 export function showError({ message, code, where, tier }: Partial<TriviumError>): void {
   roads(null, null);
   reason(message ?? "unknown", true);
-  one("times").hidden = true;
-  one("facts").hidden = true;
+  for (const id of ["considered", "times", "facts"]) one(id).hidden = true;
   const rest = [code, tier && `on the ${tier} tier`, where].filter(Boolean).join(" · ");
   one("result").replaceChildren(...(rest ? [make("pre", {}, rest)] : []));
 }

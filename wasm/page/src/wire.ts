@@ -82,6 +82,10 @@ export interface Answer<T = unknown> {
   plan: Plan;
   ms: Times;
   trace: string;
+  /** What the plan had for the road that answered: p5, p50 and p95. */
+  expected: [number, number, number] | null;
+  /** What that road really took, as seen from the tier that planned. */
+  took: number;
 }
 
 export interface Part<T = unknown> {

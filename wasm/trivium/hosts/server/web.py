@@ -63,6 +63,7 @@ HEADERS = (
     "trivium-tier",
     "trivium-plan",
     "trivium-model",
+    "trivium-expected",
     "trivium-queue",
     "server-timing",
     "traceparent",
@@ -311,11 +312,12 @@ def _event(part: Part | Answer | Fault) -> bytes:
 
 
 def _facts(answer: Answer) -> Mapping[str, str]:
-    ms = answer.ms
+    ms, expected = answer.ms, answer.expected or ()
     return {
         "trivium-tier": answer.tier,
         "trivium-plan": answer.plan.reason.encode("ascii", "replace").decode(),
         "trivium-model": answer.model,
+        "trivium-expected": ", ".join([f"{each:.1f}" for each in expected]),
         "trivium-queue": f"{answer.queue:.1f}",
         "server-timing": (
             f"decode;dur={ms.decode:.3f}, python;dur={ms.python:.3f}, "
