@@ -244,6 +244,8 @@ class FakeHost:
         self.failing = failing
         self.reports: list[tuple[BaseException, str | None]] = []
         self.lanes = 1
+        self.shadows = 0.0
+        self.postponed: list[Callable[[], Awaitable[None]]] = []
 
     def cold(self, function: Function) -> float:
         return 0.0
@@ -279,6 +281,9 @@ class FakeHost:
 
     async def limit(self, work: Awaitable[T], ms: float | None) -> T:
         return await work
+
+    def later(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.postponed.append(work)
 
     def report(self, error: BaseException, where: str | None) -> None:
         self.reports.append((error, where))

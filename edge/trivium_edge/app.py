@@ -89,6 +89,7 @@ def create_app(
         emit=emit,
         development=settings.development,
     )
+    server.host.shadows = settings.shadows
     keys = Keys(settings.keys)
     tokens = PageTokens(settings.secret, settings.origins)
     kernel = wheel.kernel()

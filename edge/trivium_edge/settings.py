@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trivium.hosts.timing import Timing
+
 PREFIX = "TRIVIUM_EDGE_"
 
 
@@ -19,7 +21,8 @@ class Settings:
     signs the pages' tokens: set it where several gateways share an address. `trust` are public
     keys, or folders of them, whose signatures on bundles count here and in our pages; `unsigned`
     lets in bundles without one. `development` follows changed bundles, and tells callers the line
-    at which a function failed.
+    at which a function failed. `shadows` is the share of the asks after which another road may be
+    asked the same, to learn how long it would have taken.
     """
 
     bundles: tuple[Path, ...]
@@ -32,6 +35,11 @@ class Settings:
     trust: tuple[Path, ...] = ()
     unsigned: bool = False
     development: bool = False
+    shadows: float = Timing.shadows
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shadows <= 1:
+            raise ValueError(f"{PREFIX}SHADOWS is {self.shadows}; it must be from 0 to 1")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -57,5 +65,6 @@ class Settings:
             ),
             unsigned=environ.get(f"{PREFIX}UNSIGNED", "") == "1",
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
+            shadows=float(environ.get(f"{PREFIX}SHADOWS") or Timing.shadows),
             **({"secret": secret} if (secret := environ.get(f"{PREFIX}SECRET")) else {}),
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trivium.contract import Ask, Tier, Variant
-from trivium.engine import Engine, Pipeline
+from trivium.contract import Ask, Plan, Tier, Variant
+from trivium.engine import Engine, Pipeline, Trip
 from trivium.errors import BundleError
 from trivium.hosts.server.bundles import Bundle, find
 from trivium.hosts.server.host import ServerHost
@@ -35,8 +35,9 @@ class Others:
         """Return the other function's output, as the engine's own pipeline would."""
         self.asked[name] = self.asked.get(name, 0) + 1
         with self._engine.tracer.span(f"ask {name}", "") as span:
-            step = Pipeline(self._engine, Ask(), self._host.clock(), span)
-            return await step(name, **values)
+            nothing = Plan(tiers=(), reason="")
+            trip = Trip(Ask(), nothing, self._engine.tier, self._host.clock(), span)
+            return await Pipeline(self._engine, trip, span)(name, **values)
 
 
 def bundles(zoo: Path, tier: Tier) -> list[tuple[Bundle, Variant]]:

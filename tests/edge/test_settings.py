@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from trivium_edge.settings import Settings
 
 
@@ -21,6 +23,7 @@ def test_settings_are_read_from_the_environment() -> None:
             "TRIVIUM_EDGE_TRUST": "keys:/etc/theirs.pub",
             "TRIVIUM_EDGE_UNSIGNED": "1",
             "TRIVIUM_EDGE_DEVELOPMENT": "1",
+            "TRIVIUM_EDGE_SHADOWS": "0",
             "UNRELATED": "x",
         }
     )
@@ -35,6 +38,7 @@ def test_settings_are_read_from_the_environment() -> None:
         trust=(Path("keys"), Path("/etc/theirs.pub")),
         unsigned=True,
         development=True,
+        shadows=0.0,
     )
 
 
@@ -47,3 +51,10 @@ def test_without_settings_nobody_may_ask() -> None:
     assert Settings.from_env({"TRIVIUM_EDGE_TRUST": ""}).trust == ()
     assert len(found.secret) >= 32
     assert found.secret != other.secret
+    assert found.shadows == 0.01
+
+
+def test_a_share_is_a_share() -> None:
+    """More than all, or less than none, is a mistake."""
+    with pytest.raises(ValueError, match="TRIVIUM_EDGE_SHADOWS is 2.0; it must be from 0 to 1"):
+        Settings.from_env({"TRIVIUM_EDGE_SHADOWS": "2"})

@@ -253,17 +253,21 @@ class Plan(Noun, frozen=True, kw_only=True):
 
 
 class Times(Noun, frozen=True, kw_only=True):
-    """Where the milliseconds went: decoding, Python, the model, hops; `way` is the first hop."""
+    """Where the milliseconds went: decoding, Python, the model, hops; `way` is the first hop.
+
+    `before` are those after which the road that answered was begun, because others were before it.
+    """
 
     decode: float = 0.0
     python: float = 0.0
     run: float = 0.0
     hop: float = 0.0
     way: float = 0.0
+    before: float = 0.0
 
     @property
     def total(self) -> float:
-        """Return the sum, in milliseconds."""
+        """Return what the road took that answered, in milliseconds."""
         return self.decode + self.python + self.run + self.hop
 
 
@@ -277,7 +281,8 @@ class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
     """One result, and how it came about; `queue` ms is the wait there is now where it did.
 
     `expected` holds the p5, p50 and p95 that the plan had for the road that answered, `took` the
-    milliseconds that road really took: both as seen from the tier that planned.
+    milliseconds that road really took: both as seen from the tier that planned. `spent` is the
+    price of all that was begun.
     """
 
     function: str
@@ -291,6 +296,7 @@ class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
     queue: float = 0.0
     expected: tuple[float, float, float] | None = None
     took: float = 0.0
+    spent: float = 0.0
 
 
 class Fault(Noun, frozen=True, kw_only=True, tag="fault"):

@@ -33,14 +33,22 @@ from .trace import Open, Tracer
 T = TypeVar("T")
 Leg = tuple[Tier, ...]
 
+SHADOW_MS = 2_000.0
+"""A road that should take longer is asked for no shadow: that would be in the way of others."""
+
+IDLE_MS = 1.0
+"""A road on which an ask would wait no longer is idle."""
+
 
 class Host(Protocol):
     """What a tier's world provides; the kernel itself does no I/O and owns no clock.
 
-    `lanes` is how many asks really run at once.
+    `lanes` is how many asks really run at once; `shadows` the share of the asks after which
+    another road may be asked as well, to learn how long it would have taken.
     """
 
     lanes: int
+    shadows: float
 
     def cold(self, function: Function) -> float:
         """Return how many ms loading the function would take first; 0 if it is loaded."""
@@ -68,8 +76,48 @@ class Host(Protocol):
     async def limit(self, work: Awaitable[T], ms: float | None) -> T:
         """Return what `work` gives; after `ms` cancel it and raise BudgetError."""
 
+    def later(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` by and by, once what was answered is on its way; nobody waits for it."""
+
     def report(self, error: BaseException, where: str | None) -> None:
         """Tell the developer, not the caller, that a function failed."""
+
+
+class Trip:
+    """One ask on its way: the plan that was made for it here, and what has come of it.
+
+    `spent` is the price of all that was begun, as far as is known what was begun behind the next
+    hop; else of all that may have been.
+    """
+
+    __slots__ = ("ask", "failures", "legs", "plan", "size", "span", "spent", "started")
+
+    def __init__(self, ask: Ask, plan: Plan, here: Tier, started: float, span: Open) -> None:
+        self.ask = ask
+        self.plan = plan
+        self.size = _size(ask.inputs)
+        self.started = started
+        self.span = span
+        self.spent = 0.0
+        self.failures: list[str] = []
+        # This tier, and those that one hop will serve.
+        self.legs: list[Leg] = []
+        for tier in plan.tiers:
+            if self.legs and here not in (tier, *self.legs[-1]):
+                self.legs[-1] += (tier,)
+            else:
+                self.legs.append((tier,))
+
+    def road(self, tier: Tier) -> Road | None:
+        """Return the plan's road of a tier."""
+        for road in self.plan.roads:
+            if road.tier == tier:
+                return road
+        return None
+
+    def price(self, leg: Leg) -> float:
+        """Return what a leg takes if all its tiers are begun."""
+        return sum(road.spend for road in self.plan.roads if road.tier in leg)
 
 
 @asynccontextmanager
@@ -161,24 +209,34 @@ class Engine:
             roads += self.upstream.roads(name)
         return roads
 
-    async def infer(self, ask: Ask) -> Answer:
-        """Answer `ask` on the first of its roads that can, within its budget."""
+    async def infer(self, ask: Ask, steps: Pipeline | None = None) -> Answer:
+        """Answer `ask`, perhaps one of a pipeline's `steps`, within its budget.
+
+        It is answered on the first of its roads that can.
+        """
         started = self.host.clock()
         with self.tracer.span(f"infer {ask.function}", ask.trace) as span:
-            plan, legs = self._plan(ask, span)
-            failures: list[str] = []
+            trip = self._plan(ask, started, span)
+            if steps is not None:
+                # Whatever runs beside it may not count on that any more.
+                reserved = trip.price(trip.plan.tiers)
+                steps.spent += reserved
 
             async def walk(index: int) -> Answer:
-                if index + 1 == len(legs):
-                    return await self._leg(ask, plan, legs[index], started, span, failures)
+                if index + 1 == len(trip.legs):
+                    return await self._leg(trip, trip.legs[index])
                 return await self.host.race(
-                    lambda: self._leg(ask, plan, legs[index], started, span, failures, more=True),
+                    lambda: self._leg(trip, trip.legs[index], more=True),
                     lambda: walk(index + 1),
-                    plan.hedge_ms if index == 0 else None,
+                    trip.plan.hedge_ms if index == 0 else None,
                 )
 
-            answer = await self.host.limit(walk(0), ask.budget.ms)
-            return self._finish(answer, plan, failures, span)
+            answer = self._finish(trip, await self.host.limit(walk(0), ask.budget.ms))
+        if steps is not None:
+            steps.spent += trip.spent - reserved
+        elif not ask.tiers and len(trip.plan.tiers) > 1:
+            self._shadow(trip, answer)
+        return answer
 
     async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer | Fault]:
         """Yield the parts of an answer; the last is the Answer, or a Fault after some parts.
@@ -187,18 +245,20 @@ class Engine:
         """
         started = self.host.clock()
         with self.tracer.span(f"stream {ask.function}", ask.trace) as span:
-            plan, legs = self._plan(ask, span)
-            failures: list[str] = []
+            trip = self._plan(ask, started, span)
             begun = False
-            for leg in legs:
+            for leg in trip.legs:
+                price = trip.price(leg)
+                trip.spent += price
                 try:
-                    async with closing(self._parts(ask, plan, leg, started, span)) as parts:
+                    async with closing(self._parts(trip, leg)) as parts:
                         while True:
                             left = ask.budget.ms if begun else self._left(ask, started)
                             part = await self.host.limit(anext(parts), left)
                             if isinstance(part, Answer):
-                                self._measured(ask, plan, part)
-                                yield self._finish(part, plan, failures, span)
+                                self._measured(trip, part)
+                                trip.spent += part.spent - price
+                                yield self._finish(trip, part)
                                 return
                             begun = True
                             yield part
@@ -206,13 +266,13 @@ class Engine:
                     if begun:
                         yield Fault.of(error)
                         return
-                    self._failed(ask, leg, error, failures)
-                    if not isinstance(error, TierError) or leg is legs[-1]:
+                    self._failed(trip, leg, error)
+                    if not isinstance(error, TierError) or leg is trip.legs[-1]:
                         raise
 
-    def _plan(self, ask: Ask, span: Open) -> tuple[Plan, list[Leg]]:
-        """Return the plan, and its tiers in groups: this one, and those one hop will serve."""
-        name, size = ask.function, _size(ask.inputs)
+    def _plan(self, ask: Ask, started: float, span: Open) -> Trip:
+        """Return the ask with the plan for it."""
+        name = ask.function
         roads = self._roads(name, ask.version)
         if ask.version:
             others = {road.version for road in roads if road.version != ask.version}
@@ -234,72 +294,60 @@ class Engine:
         if not roads:
             known = ", ".join(sorted(self.functions)) or "none"
             raise UnknownFunction(f"no tier has a function {name!r}; the {self.tier} has: {known}")
-        now = self.host.clock()
+        now, size = self.host.clock(), _size(ask.inputs)
         plan = choose(name, roads, ask.budget, self.memory, size=size, now=now, tiers=ask.tiers)
         span.attributes["trivium.plan"] = plan.reason
-        legs: list[Leg] = []
-        for tier in plan.tiers:
-            if legs and self.tier not in (tier, *legs[-1]):
-                legs[-1] += (tier,)
-            else:
-                legs.append((tier,))
-        return plan, legs
+        return Trip(ask, plan, self.tier, started, span)
 
-    async def _leg(
-        self,
-        ask: Ask,
-        plan: Plan,
-        leg: Leg,
-        started: float,
-        span: Open,
-        failures: list[str],
-        more: bool = False,
-    ) -> Answer:
+    async def _leg(self, trip: Trip, leg: Leg, more: bool = False) -> Answer:
         """Return the answer of one leg; is there `more` to be tried after it?"""
-        begun = self.host.clock()
-        if leg[0] != plan.tiers[0] and not failures:
+        begun, price = self.host.clock(), trip.price(leg)
+        if leg[0] != trip.plan.tiers[0] and not trip.failures:
             self.memory.hedged += 1
-        for road in plan.roads:
-            if road.tier == leg[0]:
-                self.memory.begun(ask.function, road, _size(ask.inputs), begun)
+        trip.spent += price
+        road = trip.road(leg[0])
+        if road is not None:
+            self.memory.begun(trip.ask.function, road, trip.size, begun)
         try:
             if leg == (self.tier,):
-                with Run(self, ask, plan, started, span) as run:
+                with Run(self, trip) as run:
                     await run.whole()
                 answer = run.answer()
             else:
-                answer = await self._hop(ask, plan, leg, started, span)
+                answer = await self._hop(trip, leg)
         except BudgetError as error:
-            self._late(ask, plan, leg, begun)
+            self._late(trip, leg, begun)
             if not more:
                 raise
             # The next tier can't be in time; another road of this one may.
-            failures.append(f"{leg[0]} failed ({error.code})")
+            trip.failures.append(f"{leg[0]} failed ({error.code})")
             raise TierOverloaded(error.message, tier=leg[0]) from error
         except TriviumError as error:
-            self._failed(ask, leg, error, failures)
+            self._failed(trip, leg, error)
             raise
         except BaseException:
             # Cancelled: the next road was quicker or time ran out, so it is this slow at least.
-            self._late(ask, plan, leg, begun)
+            self._late(trip, leg, begun)
             raise
-        self._measured(ask, plan, answer)
+        self._measured(trip, answer)
+        trip.spent += answer.spent - price
+        if leg is not trip.legs[0]:
+            before = answer.ms.before + begun - trip.started
+            answer = replace(answer, ms=replace(answer.ms, before=before))
         return answer
 
-    async def _hop(self, ask: Ask, plan: Plan, leg: Leg, started: float, span: Open) -> Answer:
+    async def _hop(self, trip: Trip, leg: Leg) -> Answer:
         """Return the answer of tiers behind the next hop."""
         assert self.upstream is not None
         begun = self.host.clock()
-        with self.tracer.span("hop", span) as hop:
-            answer = await self.upstream.infer(self._onward(ask, plan, leg, started, hop))
-            return self._hopped(ask, answer, begun)
+        with self.tracer.span("hop", trip.span) as hop:
+            answer = await self.upstream.infer(self._onward(trip, leg, hop))
+            return self._hopped(trip, answer, begun)
 
-    async def _parts(
-        self, ask: Ask, plan: Plan, leg: Leg, started: float, span: Open
-    ) -> AsyncIterator[Part | Answer]:
+    async def _parts(self, trip: Trip, leg: Leg) -> AsyncIterator[Part | Answer]:
         """Yield the parts of one leg, then its answer."""
         if leg == (self.tier,):
-            with Run(self, ask, plan, started, span) as run:
+            with Run(self, trip) as run:
                 if run.function.schema.streams:
                     run.output = []
                     call = run.function.call(**await run.begin())
@@ -313,32 +361,32 @@ class Engine:
             return
         assert self.upstream is not None
         begun = self.host.clock()
-        with self.tracer.span("hop", span) as hop:
-            onward = self._onward(ask, plan, leg, started, hop)
+        with self.tracer.span("hop", trip.span) as hop:
+            onward = self._onward(trip, leg, hop)
             async with closing(self.upstream.stream(onward)) as parts:
                 async for part in parts:
                     if isinstance(part, Answer):
-                        yield self._hopped(ask, part, begun)
+                        yield self._hopped(trip, part, begun)
                         return
                     yield part
         raise TierError(f"the parts from {leg[0]} ended without an answer", tier=leg[0])
 
-    def _onward(self, ask: Ask, plan: Plan, leg: Leg, started: float, hop: Open) -> Ask:
+    def _onward(self, trip: Trip, leg: Leg, hop: Open) -> Ask:
         """Return the ask as the next hop is given it, with what is left of its budget."""
-        budget = replace(ask.budget, ms=self._left(ask, started))
+        budget = replace(trip.ask.budget, ms=self._left(trip.ask, trip.started))
         if budget.spend is not None:
             # What was begun before this leg may have to be paid as well.
-            before = plan.tiers[: plan.tiers.index(leg[0])]
-            spent = sum(road.spend for road in plan.roads if road.tier in before)
-            budget = replace(budget, spend=max(0.0, budget.spend - spent))
-        return replace(ask, budget=budget, tiers=leg, trace=hop.header)
+            tiers = trip.plan.tiers
+            before = trip.price(tiers[: tiers.index(leg[0])])
+            budget = replace(budget, spend=max(0.0, budget.spend - before))
+        return replace(trip.ask, budget=budget, tiers=leg, trace=hop.header)
 
-    def _hopped(self, ask: Ask, answer: Answer, begun: float) -> Answer:
+    def _hopped(self, trip: Trip, answer: Answer, begun: float) -> Answer:
         """Return `answer` with the time on the way added."""
-        now = self.host.clock()
-        hop = max(0.0, now - begun - answer.ms.total)
-        self.memory.crossed(answer.tier, _size(ask.inputs), hop, answer.queue, now)
-        return replace(answer, ms=replace(answer.ms, hop=answer.ms.hop + hop, way=hop))
+        now, ms = self.host.clock(), answer.ms
+        hop = max(0.0, now - begun - ms.total - ms.before)
+        self.memory.crossed(answer.tier, trip.size, hop, answer.queue, now)
+        return replace(answer, ms=replace(ms, hop=ms.hop + hop, way=hop))
 
     def _left(self, ask: Ask, started: float) -> float | None:
         """Return the milliseconds left of the budget."""
@@ -351,36 +399,34 @@ class Engine:
             )
         return left
 
-    def _measured(self, ask: Ask, plan: Plan, answer: Answer) -> None:
-        now, work = self.host.clock(), answer.ms.total - answer.ms.way
-        for road in plan.roads:
-            if road.tier == answer.tier:
-                self.memory.measured(ask.function, road, _size(ask.inputs), work, now)
+    def _measured(self, trip: Trip, answer: Answer) -> None:
+        road = trip.road(answer.tier)
+        if road is not None:
+            work = answer.ms.total - answer.ms.way
+            self.memory.measured(trip.ask.function, road, trip.size, work, self.host.clock())
 
-    def _late(self, ask: Ask, plan: Plan, leg: Leg, begun: float) -> None:
-        now = self.host.clock()
-        for road in plan.roads:
-            if road.tier == leg[0]:
-                self.memory.late(ask.function, road, _size(ask.inputs), now - begun, now)
+    def _late(self, trip: Trip, leg: Leg, begun: float) -> None:
+        now, road = self.host.clock(), trip.road(leg[0])
+        if road is not None:
+            self.memory.late(trip.ask.function, road, trip.size, now - begun, now)
 
-    def _failed(self, ask: Ask, leg: Leg, error: TriviumError, failures: list[str]) -> None:
+    def _failed(self, trip: Trip, leg: Leg, error: TriviumError) -> None:
         if isinstance(error, TierError):
             now = self.host.clock()
             lost = isinstance(error, TierUnreachable)
             for tier in leg if lost else leg[-1:]:
-                self.memory.failed(ask.function, tier, now, unreachable=lost)
-            failures.append(f"{' and '.join(leg)} failed ({error.code})")
+                self.memory.failed(trip.ask.function, tier, now, unreachable=lost)
+            trip.failures.append(f"{' and '.join(leg)} failed ({error.code})")
 
-    def _finish(self, answer: Answer, plan: Plan, failures: list[str], span: Open) -> Answer:
+    def _finish(self, trip: Trip, answer: Answer) -> Answer:
         """Return `answer` with the plan made here, what came in its way, and how well it held."""
-        tier, took = answer.tier, answer.ms.total
-        reason = "; ".join([plan.reason, *failures])
-        if failures or tier != plan.tiers[0]:
+        plan, tier, took = trip.plan, answer.tier, answer.ms.total
+        reason = "; ".join([plan.reason, *trip.failures])
+        if trip.failures or tier != plan.tiers[0]:
             reason += f"; so {tier} answered"
-        expected = next(
-            (road.ms for road in plan.roads if road.tier == tier and not road.why), None
-        )
-        said = span.attributes
+        road = trip.road(tier)
+        expected = road.ms if road is not None and not road.why else None
+        said = trip.span.attributes
         said["trivium.tier"] = str(tier)
         said["trivium.took_ms"] = took
         if expected is not None:
@@ -388,42 +434,88 @@ class Engine:
         return replace(
             answer,
             plan=replace(plan, reason=reason),
-            trace=span.header,
+            trace=trip.span.header,
             expected=expected,
             took=took,
+            spent=trip.spent,
         )
+
+    def _shadow(self, trip: Trip, answer: Answer) -> None:
+        """Now and then have another road asked the same, now that the answer is given.
+
+        It is one that the ask's plan allows, that its cap still pays for, and that is idle.
+        """
+        share, memory, ask = self.host.shadows, self.memory, trip.ask
+        if not share or not memory.may_shadow(share):
+            return
+        now, cap = self.host.clock(), ask.budget.spend
+        idle = [
+            road
+            for road in trip.plan.roads
+            if road.tier in trip.plan.tiers
+            and road.tier != answer.tier
+            and (cap is None or trip.spent + road.spend <= cap)
+            and road.queue < IDLE_MS
+            and road.ms[2] < SHADOW_MS
+        ]
+        if not idle:
+            return
+        road = max(idle, key=lambda road: memory.stale(ask.function, road, trip.size, now))
+        memory.shadowed += 1
+        self.host.later(lambda: self._shadowed(trip, road, answer))
+
+    async def _shadowed(self, trip: Trip, road: Road, answer: Answer) -> None:
+        """Ask `road` too, and learn how long it takes; what it answers is thrown away."""
+        here = self.functions.get(trip.ask.function, {})
+        if road.tier == self.tier and (
+            self.running or self.queue() >= IDLE_MS or road.version not in here
+        ):
+            return
+        budget = replace(trip.ask.budget, ms=None)
+        if budget.spend is not None:
+            budget = replace(budget, spend=road.spend)
+        with self.tracer.span("shadow", trip.span, **{"trivium.tier": str(road.tier)}) as span:
+            ask = replace(trip.ask, budget=budget, tiers=(road.tier,))
+            plan = replace(trip.plan, tiers=(road.tier,), hedge_ms=None)
+            again = Trip(ask, plan, self.tier, self.host.clock(), span)
+            try:
+                found = await self.host.limit(self._leg(again, again.legs[0]), 3 * SHADOW_MS)
+            except TriviumError as error:
+                span.attributes["trivium.failed"] = error.code
+                return
+            span.attributes["trivium.took_ms"] = found.ms.total
+            span.attributes["trivium.instead_ms"] = answer.took
 
 
 class Run:
     """One ask that runs on this tier: what it is given, how long it takes, what it answers."""
 
-    def __init__(self, engine: Engine, ask: Ask, plan: Plan, started: float, parent: Open) -> None:
+    def __init__(self, engine: Engine, trip: Trip) -> None:
         if engine.running >= engine.most:
             raise TierOverloaded(
                 f"{engine.running} asks run on this tier, its limit",
                 tier=engine.tier,
                 retry_after=1.0,
             )
+        ask = trip.ask
         here = engine.functions[ask.function]
         self.function = here[ask.version] if ask.version else next(reversed(here.values()))
         self.output: Any = None
         self._engine = engine
-        self._ask = ask
-        self._plan = plan
-        self._started = started
-        self._parent = parent
+        self._trip = trip
+        self._parent = trip.span
         self._clock = engine.host.clock
         self._begun = self._opened = self._decoded = self._ended = self._clock()
         self._arguments: dict[str, Any] = self.function.options(ask.options)
         self._inputs = self.function.inputs(ask.inputs)
         self._models: Models | None = None
+        self._steps: Pipeline | None = None
         self._span: Open | None = None
 
     def __enter__(self) -> Run:
-        engine, work = self._engine, 0.0
-        for road in self._plan.roads:
-            if road.tier == engine.tier:
-                work = road.ms[1] - road.queue
+        engine = self._engine
+        road = self._trip.road(engine.tier)
+        work = road.ms[1] - road.queue if road is not None else 0.0
         self._place = engine.line.begin(work, self._begun)
         engine.running += 1
         return self
@@ -471,7 +563,7 @@ class Run:
         if schema.models:
             self._arguments[schema.models] = models
         if schema.asks:
-            self._arguments[schema.asks] = Pipeline(engine, self._ask, self._started, span)
+            self._arguments[schema.asks] = self._steps = Pipeline(engine, self._trip, span)
         return self._arguments
 
     async def whole(self) -> None:
@@ -486,14 +578,14 @@ class Run:
     def answer(self) -> Answer:
         """Return the answer, once all is done."""
         assert self._models is not None
-        took = self._models.ms
+        took, trip = self._models.ms, self._trip
         return Answer(
             function=self.function.schema.name,
             version=self.function.manifest.version,
             output=self.output,
             tier=self._engine.tier,
             model=self.function.variant.model,
-            plan=self._plan,
+            plan=trip.plan,
             ms=Times(
                 decode=self._decoded - self._opened,
                 python=max(0.0, self._ended - self._decoded - took) + self._opened - self._begun,
@@ -501,6 +593,7 @@ class Run:
             ),
             trace=self._parent.header,
             queue=self._engine.queue(),
+            spent=trip.price((self._engine.tier,)) + (self._steps.spent if self._steps else 0.0),
         )
 
     def _broken(self, error: Exception) -> RunFailed:
@@ -517,11 +610,11 @@ class Run:
 class Pipeline:
     """The asker that a pipeline's function is given: steps inherit what is left of its budget."""
 
-    def __init__(self, engine: Engine, ask: Ask, started: float, span: Open) -> None:
+    def __init__(self, engine: Engine, trip: Trip, span: Open) -> None:
         self._engine = engine
-        self._ask = ask
+        self._trip = trip
         self._span = span
-        self._started = started
+        self.spent = 0.0
 
     async def __call__(self, name: str, /, **values: Any) -> Any:
         """Return the output of `name`: Blobs and values of the kinds are inputs, others options."""
@@ -536,15 +629,18 @@ class Pipeline:
                 inputs[key] = value.blob
             else:
                 options[key] = value
-        ms = self._engine._left(self._ask, self._started)
+        budget = self._trip.ask.budget
+        ms, spend = self._engine._left(self._trip.ask, self._trip.started), budget.spend
+        if spend is not None:
+            spend = max(0.0, spend - self._trip.spent - self.spent)
         step = Ask(
             function=name,
             inputs=inputs,
             options=options,
-            budget=replace(self._ask.budget, ms=ms),
+            budget=replace(budget, ms=ms, spend=spend),
             trace=self._span.header,
         )
-        return (await self._engine.infer(step)).output
+        return (await self._engine.infer(step, self)).output
 
 
 def _size(inputs: Mapping[str, str | Blob]) -> int:

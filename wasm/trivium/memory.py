@@ -25,6 +25,9 @@ QUEUE_MS = 4_000.0
 HEDGES = 0.1
 """What share of the asks may be hedged."""
 
+SHADOW = 0x5AD0
+"""What makes another series of a seed."""
+
 MS_A_BYTE = 1 / 1250
 """What a link is taken for until something crossed it: 10 Mbit/s."""
 
@@ -257,7 +260,14 @@ class Memory:
     def dice(self) -> float:
         """Return the next number below 1 of a series that the seed decides."""
         self.asked += 1
-        x = (self.asked * 0x9E3779B9 + self._seed * 0x85EBCA6B) & 0xFFFFFFFF
+        return self._drawn(self._seed)
+
+    def may_shadow(self, share: float) -> bool:
+        """Return whether to ask another road as well, by the seed, and for a share at most."""
+        return self.shadowed < share * self.asked and self._drawn(self._seed + SHADOW) < share
+
+    def _drawn(self, seed: int) -> float:
+        x = (self.asked * 0x9E3779B9 + seed * 0x85EBCA6B) & 0xFFFFFFFF
         x = ((x ^ (x >> 16)) * 0x21F0AAAD) & 0xFFFFFFFF
         x = ((x ^ (x >> 15)) * 0x735A2D97) & 0xFFFFFFFF
         return (x ^ (x >> 15)) / 0x100000000

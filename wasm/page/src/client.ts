@@ -28,6 +28,8 @@ import {
 export { TriviumError } from "./faults";
 export type { Answer, Budget, Bytes, InputValue, Listed, Part, State, Tier, Usage } from "./wire";
 
+const SHADOWS = 0.01;
+
 export interface Settings {
   /** Settings of the function, by name. */
   options?: Record<string, Json>;
@@ -59,14 +61,14 @@ export class Trivium extends EventTarget {
     functions: {},
   };
 
-  private constructor(base: URL, trusted: Trusted) {
+  private constructor(base: URL, trusted: Trusted, shadows: number) {
     super();
     this.gateway = new Gateway(base);
     this.spans = new Spans(this.gateway);
     this.worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
     this.worker.onerror = (event) => this.broke(event.message);
-    const connect: Connect = { kind: "connect", base: base.href, trusted };
+    const connect: Connect = { kind: "connect", base: base.href, trusted, shadows };
     this.worker.postMessage(connect);
     this.ready = new Promise((resolve, reject) => {
       this.addEventListener("state", () => {
@@ -83,13 +85,16 @@ export class Trivium extends EventTarget {
    * Connects to the gateway that served this page, or to `base`; returns at once.
    *
    * The page runs bundles that a key in `trust` (PEM) has signed; without it the keys are those
-   * that the gateway trusts. `unsigned` lets in bundles without a signature, to develop.
+   * that the gateway trusts. `unsigned` lets in bundles without a signature, to develop. `shadows`
+   * is the share of the asks after which another road that the ask allows is asked the same, to
+   * learn how long it takes; none where the user saves data.
    */
   static async connect({
     base,
+    shadows = saving() ? 0 : SHADOWS,
     ...trusted
-  }: { base?: URL | string } & Trusted = {}): Promise<Trivium> {
-    return new Trivium(new URL(base ?? "./", document.baseURI), trusted);
+  }: { base?: URL | string; shadows?: number } & Trusted = {}): Promise<Trivium> {
+    return new Trivium(new URL(base ?? "./", document.baseURI), trusted, shadows);
   }
 
   /** How far the page tier is; a `state` event tells of each change. */
@@ -252,6 +257,12 @@ export class Trivium extends EventTarget {
       listener({ kind: "said", id, json: JSON.stringify(fault) });
     }
   }
+}
+
+/** Whether the user wants as little as can be sent. */
+function saving(): boolean {
+  const { connection } = navigator as { connection?: { saveData?: boolean } };
+  return connection?.saveData ?? false;
 }
 
 /** Puts what the caller gave into the form that the worker takes. */

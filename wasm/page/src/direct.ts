@@ -54,8 +54,8 @@ export async function* direct(
 
 /** The answer as seen from the page. */
 function arrived(answer: Answer, ms: number, why: string): Answer {
-  const { decode, python, run, hop } = answer.ms;
-  const way = Math.max(0, ms - decode - python - run - hop);
+  const { decode, python, run, hop, before } = answer.ms;
+  const way = Math.max(0, ms - before - decode - python - run - hop);
   const reason = `${answer.plan.reason}; not page (${why})`;
   return { ...answer, ms: { ...answer.ms, hop: hop + way }, plan: { ...answer.plan, reason } };
 }

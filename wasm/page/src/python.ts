@@ -7,6 +7,8 @@ import type { Gateway } from "./gateway";
 /** `Page` of the kernel's `hosts/browser.py`. */
 export interface Page {
   start(): Promise<void>;
+  /** Lets another road be asked as well after this share of the asks. */
+  shadow(share: number): void;
   add(
     manifest: string,
     source: string,

@@ -7,7 +7,7 @@ import { type Box, type Mask, type Sheet, boxed, masked, sheets } from "./overla
 import { considered } from "./plan";
 import { type Segment, heard } from "./waveform";
 
-const PARTS = ["decode", "python", "run", "hop"] as const;
+const PARTS = ["before", "decode", "python", "run", "hop"] as const;
 
 type Inputs = Record<string, InputValue>;
 
@@ -52,7 +52,8 @@ export function showAnswer(answer: Answer, inputs: Inputs, budget?: number): voi
   result.replaceChildren(...output(answer, inputs), raw(answer.output));
   const total = PARTS.reduce((sum, part) => sum + ms[part], 0);
   one("times").hidden = false;
-  one("bar").ariaLabel = PARTS.map((part) => `${part} ${short(ms[part])} ms`).join(", ");
+  const shown = PARTS.filter((part) => part !== "before" || ms.before > 0);
+  one("bar").ariaLabel = shown.map((part) => `${part} ${short(ms[part])} ms`).join(", ");
   one("bar").replaceChildren(
     ...PARTS.filter((part) => ms[part] > 0).map((part) => {
       const piece = make("i", { className: part, title: `${part}: ${short(ms[part])} ms` });
@@ -61,7 +62,7 @@ export function showAnswer(answer: Answer, inputs: Inputs, budget?: number): voi
     }),
   );
   one("legend").replaceChildren(
-    ...PARTS.map((part) =>
+    ...shown.map((part) =>
       make("li", {}, make("i", { className: part }), `${part} ${short(ms[part])} ms`),
     ),
     make("li", {}, make("b", {}, `${short(total)} ms in all`)),

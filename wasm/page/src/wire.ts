@@ -70,6 +70,8 @@ export interface Times {
   python: number;
   run: number;
   hop: number;
+  /** What others took before the road that answered was begun. */
+  before: number;
 }
 
 export interface Answer<T = unknown> {
@@ -199,6 +201,7 @@ export interface Connect {
   kind: "connect";
   base: string;
   trusted: Trusted;
+  shadows: number;
 }
 
 export type ToWorker =

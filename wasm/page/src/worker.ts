@@ -27,12 +27,16 @@ const scope = self as unknown as Scope;
 const running = new Map<number, AbortController>();
 const answered = { answers: 0, total: 0 };
 
-function connect({ base, trusted }: Connect): (message: ToWorker) => void {
+function connect({ base, trusted, shadows }: Connect): (message: ToWorker) => void {
   const gateway = new Gateway(new URL(base));
   const spans = new Spans(gateway);
   const trust = new Trust(gateway, trusted);
   const tier = new PageTier(gateway, trust, spans, (state) =>
     scope.postMessage({ kind: "state", state }),
+  );
+  tier.started.then(
+    (page) => page.shadow(shadows),
+    () => undefined, // its state says so
   );
 
   async function answer({ id, ask, blobs, stream }: Asking, signal: AbortSignal): Promise<void> {

@@ -337,6 +337,10 @@ class Page:
         )
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
+    def shadow(self, share: float) -> None:
+        """Let another road be asked as well after this share of the asks."""
+        self._host.shadows = share
+
     async def start(self) -> None:
         """Learn the roads from the edge on."""
         await self._upstream.refresh()

@@ -13,10 +13,17 @@ from ..function import Function
 T = TypeVar("T")
 
 
+LATER_S = 0.05
+"""What may wait begins after this time: what was answered is on its way by then."""
+
+_later: set[asyncio.Task[None]] = set()
+
+
 class Timing:
-    """The part of a host that is about time."""
+    """The part of a host that is about time; `shadows` is the share of the asks that may be."""
 
     lanes = 1
+    shadows = 0.01
 
     def cold(self, function: Function) -> float:  # noqa: ARG002 # servers load on first use
         """Return how many ms loading the function would take first: it is there."""
@@ -69,3 +76,15 @@ class Timing:
         finally:
             for each in filter(None, (ahead, behind)):
                 each.cancel()
+
+    def later(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` by and by, once what was answered is on its way; nobody waits for it."""
+
+        async def begun() -> None:
+            await asyncio.sleep(LATER_S)
+            await work()
+
+        # The loop itself holds tasks weakly.
+        task = asyncio.ensure_future(begun())
+        _later.add(task)
+        task.add_done_callback(_later.discard)
