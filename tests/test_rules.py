@@ -30,6 +30,7 @@ ORDER = (
     "seen",
     "memory",
     "router",
+    "run",
     "engine",
 )
 ROOMS = {

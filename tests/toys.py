@@ -43,10 +43,11 @@ from trivium.contract import (
     encode,
     frame,
 )
-from trivium.engine import Engine, closing
+from trivium.engine import Engine
 from trivium.errors import BadInput, RunFailed, TierError, TriviumError
 from trivium.function import Function, Loaded
 from trivium.kinds import Given, Image, Text
+from trivium.run import closing
 from trivium.trace import Span, Tracer
 
 # The kernel's tests also run where no server library is.

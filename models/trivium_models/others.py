@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from trivium.contract import Ask, Plan, Tier, Variant
-from trivium.engine import Engine, Pipeline, Trip
+from trivium.engine import Engine
 from trivium.errors import BundleError
 from trivium.hosts.server.bundles import Bundle, find
 from trivium.hosts.server.host import ServerHost
+from trivium.run import Pipeline, Trip
 
 
 class Others:

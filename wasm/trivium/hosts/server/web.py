@@ -41,8 +41,8 @@ from ...contract import (
     encode,
     frame,
 )
-from ...engine import closing
 from ...errors import ERRORS, BadInput, RunFailed, TooLarge, TriviumError
+from ...run import closing
 from .. import tabular
 from .audio import SOUNDS
 from .media import IMAGES

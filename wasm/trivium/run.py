@@ -1,0 +1,303 @@
+"""How does a function run on one tier, and what may it ask of others?"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Protocol, TypeVar
+
+from msgspec.structs import replace
+
+from .contract import Answer, Ask, Blob, Plan, Road, Tier, Times, Variant
+from .errors import BudgetError, RunFailed, TierOverloaded, TriviumError
+from .function import Function, Loaded, Models
+from .kinds import Decoded, Given, Text
+from .seen import Queue
+from .trace import Open, Tracer
+
+T = TypeVar("T")
+Leg = tuple[Tier, ...]
+
+
+class Host(Protocol):
+    """What a tier's world provides; the kernel itself does no I/O and owns no clock.
+
+    `lanes` is how many asks really run at once; `shadows` the share of the asks after which
+    another road may be asked as well, to learn how long it would have taken.
+    """
+
+    lanes: int
+    shadows: float
+
+    def cold(self, function: Function) -> float:
+        """Return how many ms loading the function would take first; 0 if it is loaded."""
+
+    def clock(self) -> float:
+        """Return monotonic milliseconds."""
+
+    async def open(self, function: Function) -> Loaded:
+        """Return the function's sessions, loading them on first use; raise ModelNotReady."""
+
+    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Given:
+        """Return the input ready for the function; raise BadInput or TooLarge."""
+
+    async def race(
+        self,
+        first: Callable[[], Awaitable[T]],
+        then: Callable[[], Awaitable[T]],
+        after_ms: float | None,
+    ) -> T:
+        """Return what comes first of `first` and `then`, and cancel the other.
+
+        `then` starts as soon as `first` raises a TierError, or after `after_ms`.
+        """
+
+    async def limit(self, work: Awaitable[T], ms: float | None) -> T:
+        """Return what `work` gives; after `ms` cancel it and raise BudgetError."""
+
+    def later(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` by and by, once what was answered is on its way; nobody waits for it."""
+
+    def report(self, error: BaseException, where: str | None) -> None:
+        """Tell the developer, not the caller, that a function failed."""
+
+
+class Trip:
+    """One ask on its way: the plan that was made for it here, and what has come of it.
+
+    `spent` is the price of all that was begun, as far as is known what was begun behind the next
+    hop; else of all that may have been.
+    """
+
+    __slots__ = ("ask", "failures", "here", "legs", "plan", "size", "span", "spent", "started")
+
+    def __init__(self, ask: Ask, plan: Plan, here: Tier, started: float, span: Open) -> None:
+        self.ask = ask
+        self.plan = plan
+        self.here = here
+        self.size = weigh(ask.inputs)
+        self.started = started
+        self.span = span
+        self.spent = 0.0
+        self.failures: list[str] = []
+        # This tier, and those that one hop will serve.
+        self.legs: list[Leg] = []
+        for tier in plan.tiers:
+            if self.legs and here not in (tier, *self.legs[-1]):
+                self.legs[-1] += (tier,)
+            else:
+                self.legs.append((tier,))
+
+    def road(self, tier: Tier) -> Road | None:
+        """Return the plan's road of a tier."""
+        for road in self.plan.roads:
+            if road.tier == tier:
+                return road
+        return None
+
+    def left(self, now: float) -> float | None:
+        """Return the milliseconds left of the budget; raise BudgetError if none are."""
+        ms = self.ask.budget.ms
+        if ms is None:
+            return None
+        left = ms - (now - self.started)
+        if left <= 0:
+            raise BudgetError(f"the {ms:.4g} ms of the budget are used up", tier=self.here)
+        return left
+
+    def price(self, leg: Leg) -> float:
+        """Return what a leg takes if all its tiers are begun."""
+        return sum(road.spend for road in self.plan.roads if road.tier in leg)
+
+
+@asynccontextmanager
+async def closing(parts: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """End what gives the parts as soon as nobody takes them any more, not when it is collected."""
+    try:
+        yield parts
+    finally:
+        if isinstance(parts, AsyncGenerator):
+            await parts.aclose()
+
+
+class Place(Protocol):
+    """What a run needs of its tier's engine."""
+
+    tier: Tier
+    host: Host
+    functions: dict[str, dict[str, Function]]
+    tracer: Tracer
+    line: Queue
+    running: int
+    most: int
+    development: bool
+
+    def queue(self) -> float:
+        """Return how many ms an ask begun now would wait."""
+
+    async def infer(self, ask: Ask, steps: Pipeline | None = None) -> Answer:
+        """Answer one of a pipeline's steps."""
+
+
+class Run:
+    """One ask that runs on this tier: what it is given, how long it takes, what it answers."""
+
+    def __init__(self, engine: Place, trip: Trip) -> None:
+        if engine.running >= engine.most:
+            raise TierOverloaded(
+                f"{engine.running} asks run on this tier, its limit",
+                tier=engine.tier,
+                retry_after=1.0,
+            )
+        ask = trip.ask
+        here = engine.functions[ask.function]
+        self.function = here[ask.version] if ask.version else next(reversed(here.values()))
+        self.output: Any = None
+        self._engine = engine
+        self._trip = trip
+        self._parent = trip.span
+        self._clock = engine.host.clock
+        self._begun = self._opened = self._decoded = self._ended = self._clock()
+        self._arguments: dict[str, Any] = self.function.options(ask.options)
+        self._inputs = self.function.inputs(ask.inputs)
+        self._models: Models | None = None
+        self._steps: Pipeline | None = None
+        self._span: Open | None = None
+
+    def __enter__(self) -> Run:
+        engine = self._engine
+        road = self._trip.road(engine.tier)
+        work = road.ms[1] - road.queue if road is not None else 0.0
+        self._place = engine.line.begin(work, self._begun)
+        engine.running += 1
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        engine, self._ended = self._engine, self._clock()
+        engine.running -= 1
+        if self._models is not None:
+            self._models.close()
+        if error is None or isinstance(error, Exception):
+            engine.line.end(self._place, self._ended)
+        else:
+            # Cancelled, but what the session has begun goes on: others wait for it.
+            engine.line.leave(self._place, self._ended)
+        if self._span is None:
+            return
+        broken = None
+        if isinstance(error, TriviumError):
+            error.tier = error.tier or engine.tier
+        elif isinstance(error, Exception):  # whatever the author's code or its model raises
+            kind, broken = RunFailed, self._broken(error)
+        self._span.__exit__(kind, broken or error, traceback)
+        if broken is not None:
+            raise broken from error
+
+    async def begin(self) -> dict[str, Any]:
+        """Return what the function is called with, its models loaded and its inputs decoded."""
+        engine, schema, variant = self._engine, self.function.schema, self.function.variant
+        with engine.tracer.span("open", self._parent):
+            models = self._models = Models(await engine.host.open(self.function), self._clock)
+        self._opened = self._clock()
+        with engine.tracer.span("decode", self._parent):
+            for each in schema.inputs:
+                self._arguments[each.name] = await engine.host.decode(
+                    each.kind, self._inputs[each.name], variant
+                )
+        self._decoded = self._clock()
+        span = engine.tracer.span("run", self._parent, **{"trivium.model": variant.model})
+        self._span = span
+        if schema.models:
+            self._arguments[schema.models] = models
+        if schema.asks:
+            self._arguments[schema.asks] = self._steps = Pipeline(engine, self._trip, span)
+        return self._arguments
+
+    async def whole(self) -> None:
+        """Call the function, and take all its parts if it gives its output in such."""
+        call = self.function.call(**await self.begin())
+        if self.function.schema.streams:
+            async with closing(call) as pieces:
+                self.output = [piece async for piece in pieces]
+        else:
+            self.output = await call
+
+    def answer(self) -> Answer:
+        """Return the answer, once all is done."""
+        assert self._models is not None
+        took, trip = self._models.ms, self._trip
+        return Answer(
+            function=self.function.schema.name,
+            version=self.function.manifest.version,
+            output=self.output,
+            tier=self._engine.tier,
+            model=self.function.variant.model,
+            plan=trip.plan,
+            ms=Times(
+                decode=self._decoded - self._opened,
+                python=max(0.0, self._ended - self._decoded - took) + self._opened - self._begun,
+                run=took,
+            ),
+            trace=self._parent.header,
+            queue=self._engine.queue(),
+            spent=trip.price((self._engine.tier,)) + (self._steps.spent if self._steps else 0.0),
+        )
+
+    def _broken(self, error: Exception) -> RunFailed:
+        engine, where = self._engine, self.function.line(error)
+        engine.host.report(error, where)
+        said = f"{type(error).__name__}: {error}" if engine.development else type(error).__name__
+        return RunFailed(
+            f"{self.function.schema.name} failed on the {engine.tier} tier: {said}",
+            tier=engine.tier,
+            where=where if engine.development else None,
+        )
+
+
+class Pipeline:
+    """The asker that a pipeline's function is given: steps inherit what is left of its budget."""
+
+    def __init__(self, engine: Place, trip: Trip, span: Open) -> None:
+        self._engine = engine
+        self._trip = trip
+        self._span = span
+        self.spent = 0.0
+
+    async def __call__(self, name: str, /, **values: Any) -> Any:
+        """Return the output of `name`: Blobs and values of the kinds are inputs, others options."""
+        inputs: dict[str, str | Blob] = {}
+        options: dict[str, Any] = {}
+        for key, value in values.items():
+            if isinstance(value, Text):
+                inputs[key] = str(value)  # msgspec packs no subclass of str
+            elif isinstance(value, Blob):
+                inputs[key] = value
+            elif isinstance(value, Decoded) and value.blob is not None:
+                inputs[key] = value.blob
+            else:
+                options[key] = value
+        budget = self._trip.ask.budget
+        ms, spend = self._trip.left(self._engine.host.clock()), budget.spend
+        if spend is not None:
+            spend = max(0.0, spend - self._trip.spent - self.spent)
+        step = Ask(
+            function=name,
+            inputs=inputs,
+            options=options,
+            budget=replace(budget, ms=ms, spend=spend),
+            trace=self._span.header,
+        )
+        return (await self._engine.infer(step, self)).output
+
+
+def weigh(inputs: Mapping[str, str | Blob]) -> int:
+    """Return how many bytes or characters an ask brings along."""
+    return sum(
+        len(value) if isinstance(value, str) else len(value.data) for value in inputs.values()
+    )
