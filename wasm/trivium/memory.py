@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import exp, inf, log
 
 from .contract import Road, Tier
-from .seen import ADVERT, Fading, Known, Level, Spread, Times, mixed, within
+from .seen import ADVERT, Fading, Known, Level, Points, Spread, Times, mixed
 
 FAILURES = 3
 """How many failures in a row close a road."""
@@ -31,6 +31,8 @@ SHADOW = 0x5AD0
 MS_A_BYTE = 1 / 1250
 """What a link is taken for until something crossed it: 10 Mbit/s."""
 
+NO_WAY: Points = ((0.0, 1.0),)
+
 _POINTS = ((0.15, 0.3), (0.5, 0.4), (0.8, 0.2), (0.93, 0.06), (0.985, 0.04))
 """Where a link's scatter is looked at, and how much each stands for."""
 
@@ -41,14 +43,16 @@ UNKNOWN = ((0.1, 0.3), (0.4, 0.3), (1.0, 0.25), (3.0, 0.15))
 class Link:
     """The way to the next tier: its round trip, its time for a byte, and how they scatter."""
 
-    __slots__ = ("_byte", "_points", "_rtt", "_told", "scatter", "trouble")
+    __slots__ = ("_byte", "_known", "_rtt", "_told", "points", "scatter", "trouble")
 
     def __init__(self) -> None:
         self._rtt: Level | None = None
         self._byte = Level(log(MS_A_BYTE))
         self._told = 0.0
-        # A link of which nothing is known may be ten times as wide.
-        self._points: tuple[tuple[float, float], ...] = UNKNOWN
+        self._known: tuple[int, float, tuple[float, float, float, float, float]] | None = None
+        # Factors of the expected time, each with its share: a link of which nothing is known may be
+        # ten times as wide.
+        self.points: Points = UNKNOWN
         self.scatter = Spread()
         self.trouble = Fading()
 
@@ -60,23 +64,38 @@ class Link:
             if self._rtt is None:
                 self._rtt = Level(log(hop))
             self._rtt.add(log(hop) - self._rtt.at(now), now)
+            self._known = None
 
-    def states(self, size: int, now: float) -> tuple[float, float, float]:
-        """Return how long a way is as last seen, as it has long been, and how likely the first."""
+    def states(self, size: int, now: float) -> tuple[float, float, float, float, float]:
+        """Return how long a way is now, as last seen, as it has long been, and two likelihoods.
+
+        They are that it still is as last seen, and that it fails.
+        """
+        known = self._known
+        if known is not None and known[0] == size and known[1] == now:
+            # All roads behind one link have it in common.
+            return known[2]
         rtt, byte = self._rtt, self._byte
+        wide, still = byte.now(now)
+        way, last, long = size * exp(wide), size * exp(byte.last), size * exp(byte.long)
         if rtt is None:
-            return 1.0 + size * exp(byte.last), 1.0 + size * exp(byte.long), byte.held(now)
-        return (
-            exp(rtt.last) + size * exp(byte.last),
-            exp(rtt.long) + size * exp(byte.long),
-            # A round trip is polled, and so known; what a byte takes is not.
-            byte.held(now) if size > 4096 else rtt.held(now),
-        )
+            found = 1.0 + way, 1.0 + last, 1.0 + long, still, self.trouble.at(now)
+        else:
+            there, held = rtt.now(now)
+            found = (
+                exp(there) + way,
+                exp(rtt.last) + last,
+                exp(rtt.long) + long,
+                # A round trip is polled, and so known; what a byte takes is not.
+                still if size > 4096 else held,
+                self.trouble.at(now),
+            )
+        self._known = size, now, found
+        return found
 
     def ms(self, size: int, now: float) -> float:
         """Return how long `size` bytes and an answer are on the way."""
-        there = exp(self._rtt.at(now)) if self._rtt else 1.0
-        return there + size * exp(self._byte.at(now))
+        return self.states(size, now)[0]
 
     def add(self, size: int, ms: float, now: float) -> None:
         """Take in one way there and back."""
@@ -88,15 +107,17 @@ class Link:
         off = log(ms / whole)
         self._rtt.add(off * there / whole, now)
         self._byte.add(off * (1 - there / whole), now)
+        self._known = None
         # In hundredths, for it has the bins of milliseconds.
         self.scatter.add(100 * ms / whole, now)
         if self.scatter.total > 2 * self.scatter.gain:
             quantile = self.scatter.quantile
-            self._points = tuple((quantile(at) / 100, share) for at, share in _POINTS)
+            self.points = tuple((quantile(at) / 100, share) for at, share in _POINTS)
 
-    def points(self) -> tuple[tuple[float, float], ...]:
-        """Return factors of the expected time, each with its share."""
-        return self._points
+    def failed(self, failed: bool, now: float) -> None:
+        """Take in whether the way there was found."""
+        self.trouble.add(failed, now)
+        self._known = None
 
 
 class Memory:
@@ -110,28 +131,28 @@ class Memory:
         self._pace: dict[Tier, Level] = {tier: Level(0.0) for tier in Tier}
         self._queue: dict[Tier, tuple[float, float, float]] = {}
         self._trouble: dict[tuple[str, Tier], Fading] = {}
-        self._failures: dict[tuple[str, Tier], tuple[int, float]] = {}
+        self.failures: dict[tuple[str, Tier], tuple[int, float]] = {}
 
     def begun(self, function: str, road: Road, size: int, now: float) -> None:
         """Remember that `road` is being taken."""
-        self._about(function, road).spread(size).tried = now
+        self._about(function, road).place(size)[0].tried = now
 
     def crossed(self, tier: Tier, size: int, ms: float, queue: float, now: float) -> None:
         """Remember that an ask was `ms` on the way to the next tier, and the queue it was told."""
         self.link.add(size, ms, now)
-        self.link.trouble.add(False, now)
+        self.link.failed(False, now)
         self._queue[tier] = (queue, now, self._queue.get(tier, (0.0, 0.0, 0.0))[2])
 
     def measured(self, function: str, road: Road, size: int, ms: float, now: float) -> None:
         """Remember that `road` answered after `ms`, the way to the next tier not counted."""
         tier = road.tier
         work = max(ms - road.queue, 0.2 * ms, 0.05)
-        self._failures.pop((function, tier), None)
+        self.failures.pop((function, tier), None)
         trouble = self._trouble.get((function, tier))
         if trouble is not None:
             trouble.add(False, now)
         known = self._about(function, road)
-        spread = known.spread(size)
+        spread, inside, outside = known.place(size)
         if spread.tried < 0:
             spread.prior = _behind(road)
         spread.tried = now
@@ -139,7 +160,6 @@ class Memory:
             spread.seen = now
             return
         pace = self._pace[tier]
-        inside, outside = known.shift(size)
         # By its mean: a quantile is only as fine as its bin, and the pace would drift with that.
         weight = spread.weight(now)
         usual = weight * spread.mean + ADVERT * (log(spread.prior[1]) + outside)
@@ -166,15 +186,18 @@ class Memory:
 
     def failed(self, function: str, tier: Tier, now: float, *, unreachable: bool = False) -> None:
         """Remember that `tier` could not answer."""
-        count = self._failures.get((function, tier), (0, 0.0))[0] + 1
+        count = self.failures.get((function, tier), (0, 0.0))[0] + 1
         first, most = COOL_MS
         closed = min(most, first * 2 ** (count - FAILURES)) if count >= FAILURES else 0.0
-        self._failures[function, tier] = (count, now + closed)
-        (self.link.trouble if unreachable else self._troubled(function, tier)).add(True, now)
+        self.failures[function, tier] = (count, now + closed)
+        if unreachable:
+            self.link.failed(True, now)
+        else:
+            self._troubled(function, tier).add(True, now)
 
     def closed(self, function: str, tier: Tier, now: float) -> bool:
         """Return whether `tier` failed so often of late that it should be left alone."""
-        return now < self._failures.get((function, tier), (0, 0.0))[1]
+        return now < self.failures.get((function, tier), (0, 0.0))[1]
 
     def queue(self, road: Road, now: float) -> float:
         """Return how long an ask would wait on the road's tier, by what was told last."""
@@ -192,74 +215,53 @@ class Memory:
         if size is None and not known.count:
             return road.ms
         size = known.size if size is None else size
-        inside, outside = known.shift(size)
+        spread, inside, outside = known.place(size, _behind(road))
         pace = exp(self._pace[road.tier].at(now) + inside)
-        low, middle, high = mixed(known.spread(size, _behind(road)), now, outside)
+        low, middle, high = mixed(spread, spread.weight(now), outside)
         return pace * low, pace * middle, pace * high
 
     def outlook(
         self, function: str, road: Road, size: int, ms: float | None, now: float
     ) -> tuple[Times, float, float]:
         """Return the p5, p50 and p95 until the answer, its likelihood within `ms`, and the wait."""
-        link = self.link
-        trouble = self._trouble.get((function, road.tier))
-        chance = 1.0 - trouble.at(now) if trouble is not None else 1.0
-        known, prior = self._about(function, road), _behind(road)
-        spread = known.spread(size, prior)
-        inside, outside = known.shift(size)
+        chance, held = 1.0, 1.0
+        if self._trouble and (trouble := self._trouble.get((function, road.tier))) is not None:
+            chance -= trouble.at(now)
+        spread, inside, outside = self._about(function, road).place(size, _behind(road))
         level = self._pace[road.tier]
-        pace, held = exp(level.at(now) + inside), level.held(now)
-        wait = self.queue(road, now)
+        here, held = level.now(now)
+        pace, wait = exp(here + inside), self.queue(road, now) if road.hop else road.queue
         weight = spread.weight(now)
         if road.cold and (not weight or now - spread.seen > 5_000.0):
             wait += road.cold
-        low, middle, high = mixed(spread, now, outside)
+        low, middle, high = mixed(spread, weight, outside)
         low, middle, high = wait + pace * low, wait + pace * middle, wait + pace * high
-        points: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
-        last = long = 0.0
+        points, last, long = NO_WAY, 0.0, 0.0
         if road.hop:
-            way = link.ms(size, now)
-            last, long, still = link.states(size, now)
+            way, last, long, still, failing = self.link.states(size, now)
             held = min(held, still)
-            points = link.points()
-            chance *= 1.0 - link.trouble.at(now)
+            points = self.link.points
+            chance *= 1.0 - failing
             low, middle, high = low + way * points[0][0], middle + way, high + way * points[-2][0]
         times = (low, middle, high)
         if ms is None:
             return times, chance, wait
-
-        def likely(pace: float, way: float) -> float:
-            found, carried = 0.0, exp(-outside)
-            for factor, share in points:
-                left = (ms - wait - way * factor) / pace
-                if left <= 0.0:
-                    break
-                if weight:
-                    seen = spread.below(left)
-                    if weight < 40 * ADVERT:
-                        advert = within(prior, left * carried)
-                        seen = (weight * seen + ADVERT * advert) / (weight + ADVERT)
-                else:
-                    seen = within(prior, left * carried)
-                found += share * seen
-            return found
-
         # A change that was seen is believed until it is long ago, not halved by and by: what is
         # half as slow as it was may never be.
-        now_or_never = likely(exp(level.last + inside), last)
+        left, carried = ms - wait, exp(-outside) if outside else 1.0
+        sure = spread.within(left, exp(level.last + inside), last, points, weight, carried)
         if held < 0.98:
-            later = likely(exp(level.long + inside), long)
-            now_or_never = held * now_or_never + (1 - held) * later
-        return times, chance * now_or_never, wait
+            later = spread.within(left, exp(level.long + inside), long, points, weight, carried)
+            sure = held * sure + (1 - held) * later
+        return times, chance * sure, wait
 
     def stale(self, function: str, road: Road, size: int, now: float) -> float:
         """Return for how many ms the road was not taken; for ever if it never was."""
-        tried = self._about(function, road).spread(size).tried
+        tried = self._about(function, road).place(size)[0].tried
         return now - tried if tried >= 0 else inf
 
     def dice(self) -> float:
-        """Return the next number below 1 of a series that the seed decides."""
-        self.asked += 1
+        """Return this ask's number below 1 of a series that the seed decides."""
         return self._drawn(self._seed)
 
     def may_shadow(self, share: float) -> bool:
@@ -289,9 +291,8 @@ class Memory:
 
 
 def _behind(road: Road) -> Times:
-    """Return the advertised times without the way there."""
-    hop = road.hop
-    if not hop:
+    """Return the advertised times without the way there, each above nothing."""
+    hop, (low, middle, high) = road.hop, road.ms
+    if not hop and low > 0.0:
         return road.ms
-    low, middle, high = road.ms
     return max(0.1, low - hop), max(0.2, middle - hop), max(0.3, high - 2 * hop)

@@ -48,11 +48,12 @@ def choose(
         TierUnreachable: those that have it are all down.
         BudgetError: none meets the quality floor, or even the fastest can't be in time.
     """
-    reach, ms, cap = budget.reach.distance, budget.ms, budget.spend
-    dice = memory.dice()
+    reach, floor, ms, cap = budget.reach.distance, budget.quality, budget.ms, budget.spend
+    memory.asked += 1
     good: list[Road] = []
     chances: dict[Tier, float] = {}
     seen: list[Road] = []
+    left: list[str] = []
     for road in roads:
         tier = road.tier
         if tier.distance > reach:
@@ -61,9 +62,9 @@ def choose(
             why = "not asked for"
         elif not road.ready:
             why = "not ready"
-        elif memory.closed(function, tier, now):
+        elif memory.failures and memory.closed(function, tier, now):
             why = "failing"
-        elif road.quality < budget.quality:
+        elif road.quality < floor:
             why = f"quality {road.quality:.3g}"
         elif cap is not None and road.spend > cap:
             why = f"spend {road.spend:g}"
@@ -77,43 +78,23 @@ def choose(
             seen.append(road)
             continue
         seen.append(replace(road, why=why))
+        left.append(f"{tier} ({why})")
     if not good:
         _refuse(function, seen, budget, tiers)
-    quickest = min(good, key=lambda road: road.ms[0])
-    hopeless = ms is not None and quickest.ms[0] > ms
-    if ms is not None and hopeless:
-        # What is lost can still find out how a road is that was long not taken, and warm it; what
-        # even its advert rules out need not be tried for the first time.
-        best = {road.tier: road.ms[0] for road in roads}
-        since = {road.tier: memory.stale(function, road, size, now) for road in good}
-        untried = [
-            road
-            for road in good
-            if since[road.tier] >= RETRY_MS and (since[road.tier] < inf or best[road.tier] <= ms)
-        ]
-        if not untried:
-            raise BudgetError(
-                f"{ms:.4g} ms are left, and {quickest.tier} takes {quickest.ms[0]:.4g} "
-                "at the very best"
-            )
-        rarest = max(untried, key=lambda road: since[road.tier])
-
+    lost = None
+    if ms is not None and min([road.ms[0] for road in good]) > ms:
+        lost = _untried(function, roads, good, ms, memory, size, now)
     if tiers:
         order = [road for tier in tiers for road in good if road.tier == tier]
         why = "as the ask says"
     else:
         # Without a budget nothing is late; what fails often is closed.
         likely = good if ms is None else [r for r in good if chances[r.tier] >= TARGET]
-        if hopeless:
-            head, why = rarest, "none can be in time, and this was long not taken"
+        if lost is not None:
+            head, why = lost, "none can be in time, and this was long not taken"
         elif likely:
-            head = min(likely, key=lambda road: (road.spend, road.tier.distance))
-            why = (
-                "the cheapest that fits"
-                if head.spend < max(r.spend for r in good)
-                else ("the nearest that fits")
-            )
-            if ms is not None and dice < EXPLORE and len(likely) > 1:
+            head, why = _cheapest(likely, good)
+            if ms is not None and len(likely) > 1 and memory.dice() < EXPLORE:
                 rarest = max(likely, key=lambda road: memory.stale(function, road, size, now))
                 if rarest is not head:
                     head, why = rarest, "to keep it known, and it fits"
@@ -121,9 +102,12 @@ def choose(
         else:
             head = max(good, key=lambda road: (chances[road.tier], -road.ms[1]))
             why = "the likeliest, though it may be late"
-        rest = [road for road in good if road is not head]
-        rest.sort(key=lambda road: -chances[road.tier])
-        order = [head, *rest]
+        order = good
+        if len(good) > 1:
+            rest = [road for road in good if road is not head]
+            if len(rest) > 1:
+                rest.sort(key=lambda road: -chances[road.tier])
+            order = [head, *rest]
     if cap is not None:
         order = _affordable(order, cap)
     head = order[0]
@@ -133,17 +117,57 @@ def choose(
     limit = f" of {ms:.4g} ms, {100 * chances[head.tier]:.0f} % likely" if ms is not None else ""
     reason = (
         f"{head.tier}: {why}, {head.ms[1]:.3g} ms expected{limit}"
-        f" at quality {head.quality:.3g} (floor {budget.quality:g})"
+        f" at quality {head.quality:.3g} (floor {floor:g})"
     )
-    left = [f"{road.tier} ({road.why})" for road in seen if road.why]
     if left:
         reason += "; not " + ", ".join(left)
     return Plan(
-        tiers=tuple(road.tier for road in order),
+        tiers=tuple([road.tier for road in order]),
         reason=reason,
         hedge_ms=hedge_ms,
         roads=tuple(seen),
     )
+
+
+def _cheapest(likely: list[Road], good: list[Road]) -> tuple[Road, str]:
+    """Return the cheapest, the nearest of equal ones, and which of both it is."""
+    head = likely[0]
+    for road in likely:
+        if (road.spend, road.tier.distance) < (head.spend, head.tier.distance):
+            head = road
+    for road in good:
+        if road.spend > head.spend:
+            return head, "the cheapest that fits"
+    return head, "the nearest that fits"
+
+
+def _untried(
+    function: str,
+    roads: Sequence[Road],
+    good: list[Road],
+    ms: float,
+    memory: Memory,
+    size: int,
+    now: float,
+) -> Road:
+    """Return the road that an ask which is lost tries; raise BudgetError if it should not.
+
+    It can still find out how a road is that was long not taken, and warm it; what even its advert
+    rules out need not be tried for the first time.
+    """
+    best = {road.tier: road.ms[0] for road in roads}
+    since = {road.tier: memory.stale(function, road, size, now) for road in good}
+    untried = [
+        road
+        for road in good
+        if since[road.tier] >= RETRY_MS and (since[road.tier] < inf or best[road.tier] <= ms)
+    ]
+    if not untried:
+        quickest = min(good, key=lambda road: road.ms[0])
+        raise BudgetError(
+            f"{ms:.4g} ms are left, and {quickest.tier} takes {quickest.ms[0]:.4g} at the very best"
+        )
+    return max(untried, key=lambda road: since[road.tier])
 
 
 def _hedge(head: Road, other: Road, ms: float | None) -> float | None:

@@ -35,6 +35,7 @@ SIZES = 14
 LOG_2 = log(2)
 
 Times = tuple[float, float, float]
+Points = tuple[tuple[float, float], ...]
 
 
 def bucket(size: int) -> int:
@@ -86,6 +87,24 @@ class Spread:
         sums, i = self._sums or self._summed(), int(place)
         return (sums[i] + (place - i) * (sums[i + 1] - sums[i])) / sums[BINS]
 
+    def within(
+        self, ms: float, pace: float, way: float, points: Points, weight: float, carried: float
+    ) -> float:
+        """Return how likely work at this pace, and the way at each of its points, end within `ms`.
+
+        The advert counts beside the evidence while that weighs little.
+        """
+        found, share = 0.0, weight / (weight + ADVERT) if weight < 40 * ADVERT else 1.0
+        for factor, often in points:
+            left = (ms - way * factor) / pace
+            if left <= 0.0:
+                break
+            seen = self.below(left) if weight else 0.0
+            if share < 1.0:
+                seen = share * seen + (1.0 - share) * within(self.prior, left * carried)
+            found += often * seen
+        return found
+
     def quantile(self, share: float) -> float:
         """Return the milliseconds below which a share of the measurements lies."""
         sums = self._sums or self._summed()
@@ -106,48 +125,41 @@ class Spread:
 
 
 class Level:
-    """The logarithm of something that may jump: it is followed at once, and forgotten slowly."""
+    """The logarithm of something that may jump: it is followed at once, and forgotten slowly.
 
-    __slots__ = ("_fast", "_last", "_seen", "_slow", "count")
+    `last` is what it was when last seen, `long` what it has long been.
+    """
+
+    __slots__ = ("_off", "_seen", "count", "last", "long")
 
     def __init__(self, start: float) -> None:
-        self._fast = self._slow = start
-        self._last = 0.0
+        self.last = self.long = start
+        self._off = 0.0
         self._seen = 0.0
         self.count = 0
 
+    def now(self, now: float) -> tuple[float, float]:
+        """Return what it is by now, and how likely it still is as last seen.
+
+        Unseen, it comes back to what it has long been; if it was as ever, it surely still is.
+        """
+        change, gone = self.last - self.long, now - self._seen
+        still = 0.5 ** (gone / DRIFT_MS) if gone > 0.0 else 1.0
+        return self.long + change * still, 1.0 if -0.05 < change < 0.05 else still
+
     def at(self, now: float) -> float:
-        """Return what it is by now: unseen, it comes back to what it has long been."""
-        gone = max(0.0, now - self._seen) / DRIFT_MS
-        here: float = self._slow + (self._fast - self._slow) * 0.5**gone
-        return here
-
-    def held(self, now: float) -> float:
-        """Return how likely it still is what it was when last seen; 1 if that was as ever."""
-        if -0.05 < self._fast - self._slow < 0.05:
-            return 1.0
-        likely: float = 0.5 ** (max(0.0, now - self._seen) / DRIFT_MS)
-        return likely
-
-    @property
-    def last(self) -> float:
-        """Return what it was when last seen."""
-        return self._fast
-
-    @property
-    def long(self) -> float:
-        """Return what it has long been."""
-        return self._slow
+        """Return what it is by now."""
+        return self.now(now)[0]
 
     def add(self, by: float, now: float) -> None:
         """Take in that it was seen to be off by so much."""
         here = self.at(now)
         self.count += 1
         # Two surprises of a kind are a change; one may be chance.
-        share = 0.75 if by * self._last > 0.25 else 0.3
-        self._fast = here + max(share, 1 / (self.count + 0.5)) * by
-        self._slow += max(0.03, 1 / (self.count + 0.5)) * (here + by - self._slow)
-        self._last = by
+        share = 0.75 if by * self._off > 0.25 else 0.3
+        self.last = here + max(share, 1 / (self.count + 0.5)) * by
+        self.long += max(0.03, 1 / (self.count + 0.5)) * (here + by - self.long)
+        self._off = by
         self._seen = now
 
 
@@ -191,21 +203,27 @@ class Known:
         self.size = self.count = 0
         self.x = self.y = self.xx = self.xy = 0.0
 
-    def spread(self, size: int, prior: Times | None = None) -> Spread:
-        """Return the spread of a class of sizes, begun anew from a prior."""
-        place = bucket(size)
-        spread = self.spreads.get(place)
+    def place(self, size: int, prior: Times | None = None) -> tuple[Spread, float, float]:
+        """Return the spread of a size's class, which a prior renews, and two logarithms.
+
+        They are of the size's time over its class's, and of its class's over all.
+        """
+        class_ = bucket(size)
+        spread = self.spreads.get(class_)
         if spread is None:
-            spread = self.spreads[place] = Spread()
-            spread.prior = prior or spread.prior
-        elif prior is not None:
+            spread = self.spreads[class_] = Spread()
+        if prior is not None:
             spread.prior = prior
-        return spread
+        grows = self.grows if self.count > 3 else 0.0
+        if not grows:
+            return spread, 0.0, 0.0
+        centre = (2 * class_ + 8) * LOG_2
+        return spread, grows * (log(max(size, 1)) - centre), grows * (centre - self.x)
 
     @property
     def grows(self) -> float:
-        """Return the power of the size by which the time grows, as far as is known."""
-        return max(0.0, min(1.2, self.xy / (self.xx + 0.2))) if self.count > 3 else 0.0
+        """Return the power of the size by which the time grows, once some are known."""
+        return max(0.0, min(1.2, self.xy / (self.xx + 0.2)))
 
     def add(self, size: int, ms: float) -> None:
         """Take in one measurement."""
@@ -218,14 +236,6 @@ class Known:
         self.xy += share * (off * (y - self.y) - self.xy)
         self.count += 1
         self.size = size
-
-    def shift(self, size: int) -> tuple[float, float]:
-        """Return the logarithms: of a size's time over its class's, of its class's over all."""
-        grows = self.grows
-        if not grows:
-            return 0.0, 0.0
-        centre = (2 * bucket(size) + 8) * LOG_2
-        return grows * (log(max(size, 1)) - centre), grows * (centre - self.x)
 
 
 class Queue:
@@ -275,19 +285,18 @@ class Queue:
         return total / min(self._lanes, max(1, len(self._asks)))
 
 
-def mixed(spread: Spread, now: float, outside: float) -> Times:
+def mixed(spread: Spread, weight: float, outside: float) -> Times:
     """Return p5, p50 and p95, the advert, carried to this class, weighed against the evidence."""
-    weight, prior = spread.weight(now), spread.prior
+    low, middle, high = spread.prior
     if not weight:
         carry = exp(outside)
-        return prior[0] * carry, prior[1] * carry, prior[2] * carry
-    share = weight / (weight + ADVERT)
-    rest, seen = 1.0 - share, spread.times()
-    carry = exp(outside * rest)
+        return low * carry, middle * carry, high * carry
+    share, seen = weight / (weight + ADVERT), spread.times()
+    carry = exp(outside * (1.0 - share)) if outside else 1.0
     return (
-        carry * prior[0] ** rest * seen[0] ** share,
-        carry * prior[1] ** rest * seen[1] ** share,
-        carry * prior[2] ** rest * seen[2] ** share,
+        carry * low * (seen[0] / low) ** share,
+        carry * middle * (seen[1] / middle) ** share,
+        carry * high * (seen[2] / high) ** share,
     )
 
 
