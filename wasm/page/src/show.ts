@@ -16,6 +16,13 @@ interface Label {
   score: number;
 }
 
+interface Description {
+  text: string;
+  said: Label[];
+  labels: Label[];
+  boxes: Box[];
+}
+
 const last = new Map<string, number[]>();
 
 /** Shows the page tier's state. */
@@ -141,6 +148,10 @@ function value(given: unknown, inputs: Inputs): HTMLElement[] {
     const text = Object.values(inputs).find((each) => typeof each === "string");
     return [chart(given, text ?? "[]")];
   }
+  if (isDescription(given)) {
+    const said = make("p", { className: "said" }, given.text);
+    return [said, ...boxed(given.boxes, file), ...(given.labels.length ? [labels(given.labels)] : [])];
+  }
   if (isEach<Box>(given, ["label", "score", "x", "y", "width", "height"])) return boxed(given, file);
   if (isEach<Label>(given, ["label", "score"])) return [labels(given)];
   if (isEach<Label>([given], ["label", "score"])) return [labels([given] as Label[])];
@@ -214,6 +225,7 @@ function remember(answer: Answer, total: number): void {
 function gist(given: unknown): string {
   if (isForecast(given)) return `${given.values.length} steps`;
   if (isWords(given)) return given.join("").slice(0, 80);
+  if (isDescription(given)) return given.text.slice(0, 80);
   if (isEach<Sheet>(given, ["page", "lines"])) return given[0]?.text.slice(0, 80) ?? "";
   if (isEach<Segment>(given, ["start", "end"])) return `${given.length} pieces`;
   if (isEach<Mask>([given], ["label", "runs"])) return `a mask of ${(given as Mask).label}`;
@@ -236,6 +248,10 @@ function isLabels(given: unknown): given is Label[] {
 
 function isForecast(given: unknown): given is Forecast {
   return isEach<Forecast>([given], ["quantiles", "values"]);
+}
+
+function isDescription(given: unknown): given is Description {
+  return isEach<Description>([given], ["text", "said", "labels", "boxes"]);
 }
 
 function isWords(given: unknown): given is string[] {
