@@ -46,7 +46,7 @@ from trivium.contract import (
 from trivium.engine import Engine
 from trivium.errors import BadInput, RunFailed, TierError, TriviumError
 from trivium.function import Function, Loaded
-from trivium.kinds import Given, Image, Text
+from trivium.kinds import Decoded, Given, Image, Text
 from trivium.run import closing
 from trivium.trace import Span, Tracer
 
@@ -268,6 +268,11 @@ class FakeHost:
             return Text(value)
         assert isinstance(value, Blob)
         return Image(Tensor(dtype="uint8", shape=(1, 1, 3), data=value.data), value)
+
+    async def encode(self, value: Decoded) -> Blob:
+        assert isinstance(value, Image)
+        assert isinstance(value.pixels, Tensor)
+        return Blob(media="image/raw", data=bytes(value.pixels.data))
 
     async def race(
         self,

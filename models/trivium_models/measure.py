@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from trivium.contract import Blob, Resident, Sample, Schema, Tensor, Variant
 from trivium.errors import BundleError, TriviumError
 from trivium.function import Loaded, Models
-from trivium.hosts import tabular
+from trivium.hosts import limits, tabular
 from trivium.hosts.server.audio import SOUNDS
 from trivium.hosts.server.host import ServerHost, Tokenizer
 from trivium.hosts.server.media import IMAGES
@@ -52,6 +52,7 @@ Metric = Annotated[
 READ = {
     "image": tuple(IMAGES),
     "audio": tuple(SOUNDS),
+    "video": tuple(limits.VIDEOS),
     **dict.fromkeys(tabular.READ, (tabular.CSV,)),
 }
 """The media types of files that are taken as rows, by the kind of input; of others all are."""

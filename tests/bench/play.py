@@ -35,7 +35,7 @@ from trivium.engine import Engine
 from trivium.errors import RunFailed, TierUnreachable, TriviumError
 from trivium.function import Function, Loaded
 from trivium.hosts.timing import Timing
-from trivium.kinds import Given, Image
+from trivium.kinds import Decoded, Given, Image
 
 POLL_MS = {Tier.PAGE: 3_000.0, Tier.EDGE: 2_000.0}
 """How often a tier asks the next for its roads: as hosts/fetch.py and hosts/server/upstream.py."""
@@ -108,6 +108,9 @@ class Host(Timing):
         end = machine.enter(now, asked.function, asked.work[self._tier])
         await asyncio.sleep((end - now) / 1e3)
         return Image.__new__(Image)
+
+    async def encode(self, value: Decoded) -> Blob:
+        raise NotImplementedError
 
     def report(self, error: BaseException, where: str | None) -> None:
         raise error

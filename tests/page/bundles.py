@@ -70,6 +70,21 @@ async def heard(audio: Audio, models: Models, start: float = 0.0, end: float = 3
     return await models.same.run(samples=audio.part(start, end).samples)
 '''
 
+SEEN = '''
+from trivium import Asker, Models, Video, function
+
+@function("video.seen")
+async def seen(video: Video, models: Models, ask: Asker, most: int = 5) -> dict[str, object]:
+    """Give a video's frames and its sound."""
+    frames = []
+    async for frame in video.frames(most):
+        again = await ask("image.same", image=frame)
+        frames.append([frame.at, await models.same.run(pixels=frame.pixels), again])
+    sound = await video.sound()
+    heard = await ask("audio.heard", audio=sound) if sound else None
+    return {"seconds": video.seconds, "frames": frames, "sound": heard}
+'''
+
 TOKENS = '''
 from trivium import Models, Text, function
 
@@ -293,6 +308,28 @@ def heard() -> Bundle:
         tiers=(Tier.PAGE,),
         models={"same": ("same.onnx",)},
         files={"same.onnx": graph},
+    )
+
+
+def seen(shrink_above: int | None = None) -> Bundle:
+    """Return a function that gives the very frames, and the sound as another has it."""
+    made = same(shrink_above)
+    most = Option(name="most", schema={"type": "integer"}, default=5)
+    return bundle(
+        SEEN,
+        Schema(
+            name="video.seen",
+            entry="seen",
+            doc="Give a video's frames and its sound.",
+            inputs=(Input(name="video", kind="video"),),
+            options=(most,),
+            models="models",
+            asks="ask",
+        ),
+        tiers=(Tier.PAGE,),
+        models={"same": ("same.onnx",)},
+        files={"same.onnx": made.files["same.onnx"]},
+        settings={} if shrink_above is None else {"shrink_above": shrink_above},
     )
 
 

@@ -35,7 +35,7 @@ from trivium.function import Function, Loaded
 from trivium.hosts.server import signing
 from trivium.hosts.server.bundles import SIGNATURE
 from trivium.hosts.timing import Timing
-from trivium.kinds import Given, Text
+from trivium.kinds import Decoded, Given, Text
 from trivium_edge import wheel
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +52,9 @@ class Bare(Timing):
         if kind != "text" or not isinstance(value, str):
             raise BadInput("this stand-in takes text alone")
         return Text(value)
+
+    async def encode(self, value: Decoded) -> Blob:
+        raise NotImplementedError
 
     def report(self, error: BaseException, where: str | None) -> None:
         print(where, error)  # shown by pytest if the test fails

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from page.gateway import Gateway
 
-KINDS = ("text", "image", "audio", "document", "series", "table")
+KINDS = ("text", "image", "audio", "video", "document", "series", "table")
 
 # Blobs cross as base64; errors as what a test wants to know of them.
 ASK = """async ([name, inputs, settings, stream]) => {

@@ -7,7 +7,7 @@ from msgspec import Meta
 from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
 from .errors import TriviumError
 from .function import Asker, Models, function
-from .kinds import Audio, Document, Image, Series, Table, Text
+from .kinds import Audio, Document, Frame, Image, Series, Table, Text, Video
 from .nouns import Box, Forecast, Label, Mask, Segment, Speech
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "Budget",
     "Document",
     "Forecast",
+    "Frame",
     "Image",
     "Label",
     "Mask",
@@ -36,5 +37,6 @@ __all__ = [
     "Text",
     "Tier",
     "TriviumError",
+    "Video",
     "function",
 ]

@@ -22,7 +22,7 @@ from .errors import (
 from .function import Function
 from .memory import Memory
 from .router import choose
-from .run import Host, Leg, Pipeline, Run, Trip, closing, weigh
+from .run import Host, Leg, Pipeline, Run, Step, Trip, closing, weigh
 from .seen import Queue
 from .trace import Open, Tracer
 
@@ -197,7 +197,7 @@ class Engine:
         if not roads:
             known = ", ".join(sorted(self.functions)) or "none"
             raise UnknownFunction(f"no tier has a function {name!r}; the {self.tier} has: {known}")
-        now, size = self.host.clock(), weigh(ask.inputs)
+        now, size = self.host.clock(), weigh(ask)
         plan = choose(name, roads, ask.budget, self.memory, size=size, now=now, tiers=ask.tiers)
         span.attributes["trivium.plan"] = plan.reason
         return Trip(ask, plan, self.tier, started, span)
@@ -244,7 +244,7 @@ class Engine:
         assert self.upstream is not None
         begun = self.host.clock()
         with self.tracer.span("hop", trip.span) as hop:
-            answer = await self.upstream.infer(self._onward(trip, leg, hop))
+            answer = await self.upstream.infer(await self._onward(trip, leg, hop))
             return self._hopped(trip, answer, begun)
 
     async def _parts(self, trip: Trip, leg: Leg) -> AsyncIterator[Part | Answer]:
@@ -265,7 +265,7 @@ class Engine:
         assert self.upstream is not None
         begun = self.host.clock()
         with self.tracer.span("hop", trip.span) as hop:
-            onward = self._onward(trip, leg, hop)
+            onward = await self._onward(trip, leg, hop)
             async with closing(self.upstream.stream(onward)) as parts:
                 async for part in parts:
                     if isinstance(part, Answer):
@@ -274,15 +274,18 @@ class Engine:
                     yield part
         raise TierError(f"the parts from {leg[0]} ended without an answer", tier=leg[0])
 
-    def _onward(self, trip: Trip, leg: Leg, hop: Open) -> Ask:
+    async def _onward(self, trip: Trip, leg: Leg, hop: Open) -> Ask:
         """Return the ask as the next hop is given it, with what is left of its budget."""
-        budget = replace(trip.ask.budget, ms=trip.left(self.host.clock()))
+        ask = trip.ask
+        if isinstance(ask, Step):
+            ask = await ask.plain(self.host.encode)
+        budget = replace(ask.budget, ms=trip.left(self.host.clock()))
         if budget.spend is not None:
             # What was begun before this leg may have to be paid as well.
             tiers = trip.plan.tiers
             before = trip.price(tiers[: tiers.index(leg[0])])
             budget = replace(budget, spend=max(0.0, budget.spend - before))
-        return replace(trip.ask, budget=budget, tiers=leg, trace=hop.header)
+        return replace(ask, budget=budget, tiers=leg, trace=hop.header)
 
     def _hopped(self, trip: Trip, answer: Answer, begun: float) -> Answer:
         """Return `answer` with the time on the way added."""

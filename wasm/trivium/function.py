@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 import msgspec
 
 from .contract import (
-    Blob,
     Manifest,
     Option,
     Resident,
@@ -344,7 +343,7 @@ class Function:
             return value
         return [item.strip() for item in value.split(",")]
 
-    def inputs(self, given: Mapping[str, str | Blob]) -> Mapping[str, str | Blob]:
+    def inputs(self, given: Mapping[str, T]) -> Mapping[str, T]:
         """Return the inputs as they are; raise BadInput if one is missing or unknown."""
         names = [each.name for each in self.schema.inputs]
         if given.keys() != set(names):

@@ -6,8 +6,9 @@ One class a kind; the hosts decode what an ask carries into it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
+from math import ceil
 from typing import Protocol
 
 from .contract import Blob, Resident, Tensor
@@ -24,6 +25,9 @@ class Decoded:
     """An input that is more than text; `blob` is what it was decoded from, where that is whole."""
 
     __slots__ = ("blob",)
+
+    ALIKE = False
+    """Whether each variant of each function has it decoded alike, however large it is."""
 
     def __init__(self, blob: str | Blob | None = None) -> None:
         self.blob = blob
@@ -56,6 +60,8 @@ class Series(Decoded):
     """
 
     __slots__ = ("times", "values")
+
+    ALIKE = True
 
     def __init__(
         self, values: Tensor, times: Sequence[str] = (), blob: str | Blob | None = None
@@ -105,6 +111,8 @@ class Table(Decoded):
     """Rows of named cells: each column is all numbers or all text, None where a cell is empty."""
 
     __slots__ = ("columns",)
+
+    ALIKE = True
 
     def __init__(self, columns: Mapping[str, Cells], blob: str | Blob | None = None) -> None:
         super().__init__(blob)
@@ -189,6 +197,7 @@ class Audio(Decoded):
 
     __slots__ = ("samples",)
 
+    ALIKE = True
     RATE = 16_000
 
     def __init__(self, samples: Tensor | Resident, blob: Blob | None = None) -> None:
@@ -206,13 +215,70 @@ class Audio(Decoded):
         return Audio(self.samples[first:last])
 
 
+class Frame(Image):
+    """A picture of a video; `at` is when it begins to be shown, in seconds from the first one."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, pixels: Tensor | Resident, at: float) -> None:
+        super().__init__(pixels)
+        self.at = at
+
+
+class Reel(Protocol):
+    """What decodes a video that was opened; `seconds` is how long it lasts."""
+
+    seconds: float
+
+    def frames(self, times: Sequence[float]) -> AsyncIterator[Frame]:
+        """Yield the pictures that are shown at these times, which rise, each picture once."""
+
+    async def sound(self) -> Audio | None:
+        """Return the sound, which begins with the first picture, if there is any."""
+
+
+class Video(Decoded):
+    """Moving pictures, and perhaps a sound: nothing is decoded before it is asked for."""
+
+    __slots__ = ("_reel",)
+
+    MOST = 256
+    """Pictures of one pass."""
+
+    def __init__(self, reel: Reel, blob: Blob | None = None) -> None:
+        super().__init__(blob)
+        self._reel = reel
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it lasts."""
+        return self._reel.seconds
+
+    def frames(self, most: int = 16, every: float = 0.0) -> AsyncIterator[Frame]:
+        """Yield pictures, evenly apart in time, one after the other: at most so many, and MOST.
+
+        They are not nearer than `every` seconds, and each shows the middle of its part of the
+        video. Where one picture is shown for longer, there are fewer.
+        """
+        step = max(every, self.seconds / max(1, min(most, self.MOST)), 1e-3)
+        count = max(1, ceil(self.seconds / step - 1e-6))
+        ends = [min(self.seconds, step * (number + 1)) for number in range(count)]
+        return self._reel.frames([(step * number + end) / 2 for number, end in enumerate(ends)])
+
+    async def sound(self) -> Audio | None:
+        """Return its sound, of which second 0 is that of the first picture; None without one."""
+        return await self._reel.sound()
+
+
 Given = Text | Decoded
 """What a host makes of one input."""
+
 
 KINDS: dict[str, type[Given]] = {
     "text": Text,
     "image": Image,
     "audio": Audio,
+    "video": Video,
     "document": Document,
     "series": Series,
     "table": Table,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from math import prod
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
 from .contract import Answer, Ask, Blob, Plan, Road, Tier, Times, Variant
-from .errors import BudgetError, RunFailed, TierOverloaded, TriviumError
+from .errors import BadInput, BudgetError, RunFailed, TierOverloaded, TriviumError
 from .function import Function, Loaded, Models
-from .kinds import Decoded, Given, Text
+from .kinds import KINDS, Audio, Decoded, Given, Image, Text
 from .seen import Queue
 from .trace import Open, Tracer
 
@@ -42,6 +43,9 @@ class Host(Protocol):
     async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Given:
         """Return the input ready for the function; raise BadInput or TooLarge."""
 
+    async def encode(self, value: Decoded) -> Blob:
+        """Return a file from which another tier decodes the same."""
+
     async def race(
         self,
         first: Callable[[], Awaitable[T]],
@@ -63,6 +67,21 @@ class Host(Protocol):
         """Tell the developer, not the caller, that a function failed."""
 
 
+class Step(Ask, frozen=True, kw_only=True):
+    """What a pipeline asks: `held` are inputs that are decoded already; some have no file."""
+
+    held: Mapping[str, Decoded] = {}
+
+    async def plain(self, encode: Callable[[Decoded], Awaitable[Blob]]) -> Ask:
+        """Return the ask as it goes to another tier: `encode` makes files of what has none."""
+        inputs = dict(self.inputs)
+        for name, value in self.held.items():
+            if name not in inputs:
+                inputs[name] = await encode(value)
+        rest = {each: getattr(self, each) for each in Ask.__struct_fields__ if each != "inputs"}
+        return Ask(inputs=inputs, **rest)
+
+
 class Trip:
     """One ask on its way: the plan that was made for it here, and what has come of it.
 
@@ -76,7 +95,7 @@ class Trip:
         self.ask = ask
         self.plan = plan
         self.here = here
-        self.size = weigh(ask.inputs)
+        self.size = weigh(ask)
         self.started = started
         self.span = span
         self.spent = 0.0
@@ -160,7 +179,9 @@ class Run:
         self._clock = engine.host.clock
         self._begun = self._opened = self._decoded = self._ended = self._clock()
         self._arguments: dict[str, Any] = self.function.options(ask.options)
-        self._inputs = self.function.inputs(ask.inputs)
+        held: Mapping[str, Given] = ask.held if isinstance(ask, Step) else {}
+        given: dict[str, str | Blob | Given] = {**ask.inputs, **held}
+        self._inputs = self.function.inputs(given)
         self._models: Models | None = None
         self._steps: Pipeline | None = None
         self._span: Open | None = None
@@ -207,9 +228,16 @@ class Run:
         self._opened = self._clock()
         with engine.tracer.span("decode", self._parent):
             for each in schema.inputs:
-                self._arguments[each.name] = await engine.host.decode(
-                    each.kind, self._inputs[each.name], variant
-                )
+                given = self._inputs[each.name]
+                if isinstance(given, Decoded):
+                    # From another function here, which needs no file of it.
+                    if not isinstance(given, KINDS[each.kind]):
+                        what = type(given).__name__
+                        raise BadInput(f"{schema.name} takes {each.kind}, not {what}: {each.name}")
+                    self._arguments[each.name] = given
+                    continue
+                decoded = await engine.host.decode(each.kind, given, variant)
+                self._arguments[each.name] = decoded
         self._decoded = self._clock()
         span = engine.tracer.span("run", self._parent, **{"trivium.model": variant.model})
         self._span = span
@@ -273,31 +301,40 @@ class Pipeline:
         """Return the output of `name`: Blobs and values of the kinds are inputs, others options."""
         inputs: dict[str, str | Blob] = {}
         options: dict[str, Any] = {}
+        held: dict[str, Decoded] = {}
         for key, value in values.items():
             if isinstance(value, Text):
                 inputs[key] = str(value)  # msgspec packs no subclass of str
             elif isinstance(value, Blob):
                 inputs[key] = value
-            elif isinstance(value, Decoded) and value.blob is not None:
-                inputs[key] = value.blob
+            elif isinstance(value, Decoded):
+                if value.blob is not None:
+                    inputs[key] = value.blob
+                if value.blob is None or value.ALIKE:
+                    held[key] = value
             else:
                 options[key] = value
         budget = self._trip.ask.budget
         ms, spend = self._trip.left(self._engine.host.clock()), budget.spend
         if spend is not None:
             spend = max(0.0, spend - self._trip.spent - self.spent)
-        step = Ask(
+        step = Step(
             function=name,
             inputs=inputs,
             options=options,
+            held=held,
             budget=replace(budget, ms=ms, spend=spend),
             trace=self._span.header,
         )
         return (await self._engine.infer(step, self)).output
 
 
-def weigh(inputs: Mapping[str, str | Blob]) -> int:
-    """Return how many bytes or characters an ask brings along."""
-    return sum(
-        len(value) if isinstance(value, str) else len(value.data) for value in inputs.values()
+def weigh(ask: Ask) -> int:
+    """Return how many bytes or characters an ask brings along, of what has no file as it is."""
+    held = ask.held if isinstance(ask, Step) else {}
+    bare = [value for name, value in held.items() if name not in ask.inputs]
+    return (
+        sum(len(each if isinstance(each, str) else each.data) for each in ask.inputs.values())
+        + sum(prod(each.pixels.shape) for each in bare if isinstance(each, Image))
+        + sum(4 * len(each.samples) for each in bare if isinstance(each, Audio))
     )

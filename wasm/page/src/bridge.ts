@@ -6,7 +6,7 @@ import type * as Ort from "onnxruntime-web/wasm";
 import type { Files } from "./bundles";
 import { TriviumError, text } from "./faults";
 import { heap } from "./heap";
-import { picture, type Pixels } from "./pictures";
+import { picture, type Pixels, png } from "./pictures";
 import { tokenizer } from "./tokens";
 import type { Usage, Variant } from "./wire";
 
@@ -63,6 +63,17 @@ export interface Kept {
 export interface Paged {
   count: number;
   draw(number: number): Promise<Ort.Tensor>;
+  close(): void;
+}
+
+/** A video as Python has it: a frame is a handle, and when it begins to be shown; none is None. */
+export interface Reel {
+  seconds: number;
+  frames(times: readonly number[]): {
+    next(): Promise<{ at: number; pixels: Ort.Tensor } | undefined>;
+    close(): void;
+  };
+  sound(): Promise<Ort.Tensor | undefined>;
   close(): void;
 }
 
@@ -202,6 +213,53 @@ export class Bridge {
         return new this.ort.Tensor("uint8", rgb, [height, width, 3]);
       },
     };
+  }
+
+  /** Opens a video; each frame is decoded to a handle like that of a picture. */
+  async video(data: Uint8Array<ArrayBuffer>, media: string, bound: number): Promise<Reel> {
+    const { video } = await import("./videos");
+    const { seconds, frames, sound, close } = await this.timed(video(data, media, bound));
+    return {
+      seconds,
+      close,
+      frames: (times) => {
+        const walk = frames(times);
+        return {
+          next: async () => {
+            const { value } = await this.timed(walk.next());
+            if (!value) return undefined;
+            const { at, rgb, height, width } = value;
+            return { at, pixels: new this.ort.Tensor("uint8", rgb, [height, width, 3]) };
+          },
+          close: () => void walk.return().catch(() => undefined),
+        };
+      },
+      sound: async () => {
+        const samples = await this.timed(sound());
+        if (!samples) return undefined;
+        return new this.ort.Tensor("float32", samples, [samples.length]);
+      },
+    };
+  }
+
+  /** Makes a file of a picture's or a sound's handle, for another tier. */
+  async file({ type, dims, data }: Ort.Tensor): Promise<{ media: string; data: Uint8Array }> {
+    if (type === "float32") {
+      const { wav } = await import("./sounds");
+      return { media: "audio/wav", data: wav(data as Float32Array) };
+    }
+    const [height = 0, width = 0] = dims;
+    const rgb = data as Uint8Array<ArrayBuffer>;
+    return { media: "image/png", data: await png({ rgb, height, width }) };
+  }
+
+  private async timed<T>(work: Promise<T>): Promise<T> {
+    const begun = performance.now();
+    try {
+      return await work;
+    } finally {
+      this.spent.decode += performance.now() - begun;
+    }
   }
 
   /** Makes a handle of a range along the first axis, over the same memory. */

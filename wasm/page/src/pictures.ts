@@ -50,9 +50,24 @@ export async function picture(
   return packed(rgba(drawn), small ? 1 : factor);
 }
 
-/** Drops alpha. */
-export function rgb(image: ImageData): Pixels {
-  return packed(image, 1);
+/** Drops alpha, and averages squares of `factor` pixels. */
+export function rgb(image: ImageData, factor = 1): Pixels {
+  return packed(image, factor);
+}
+
+/** A file from which a server decodes the same pixels. */
+export async function png({ rgb, height, width }: Pixels): Promise<Uint8Array<ArrayBuffer>> {
+  const image = new ImageData(width, height);
+  for (let from = 0, to = 0; from < rgb.length; to++) {
+    for (let i = 0; i < 3; i++) image.data[to++] = rgb[from++]!;
+    image.data[to] = 255;
+  }
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  if (!context) throw new TriviumError("tier_failed", "this browser has no canvas in workers");
+  context.putImageData(image, 0, 0);
+  const file = await canvas.convertToBlob({ type: "image/png" });
+  return new Uint8Array(await file.arrayBuffer());
 }
 
 interface Drawable {
@@ -62,7 +77,7 @@ interface Drawable {
 }
 
 /** The largest of 1, 2, 4, 8 that leaves the short side at or above the bound. */
-function shrink(short: number, bound: number): number {
+export function shrink(short: number, bound: number): number {
   return [8, 4, 2].find((factor) => bound > 0 && Math.ceil(short / factor) >= bound) ?? 1;
 }
 

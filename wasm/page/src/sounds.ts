@@ -28,6 +28,8 @@ const MOST_SECONDS = 3600;
 const LEAST_SECONDS = 0.05;
 const LEAST_RATE = 4_000;
 const MOST_RATE = 192_000;
+/** How far a sound's times may be off before they are followed. */
+const GAP_SECONDS = 0.05;
 
 interface Form {
   formats: InputFormat[];
@@ -58,6 +60,13 @@ const SOUNDS: Record<string, Form> = {
   "audio/x-m4a": MP4S,
   "audio/aac": { formats: [ADTS], states: false },
   "audio/webm": { formats: [WEBM, MATROSKA], states: true },
+  // Of a video the sound is taken, from its first picture on.
+  "video/mp4": { formats: [MP4, QTFF], states: true },
+  "video/x-m4v": { formats: [MP4, QTFF], states: true },
+  "video/quicktime": { formats: [MP4, QTFF], states: true },
+  "video/webm": { formats: [WEBM, MATROSKA], states: true },
+  "video/x-matroska": { formats: [WEBM, MATROSKA], states: true },
+  "video/matroska": { formats: [WEBM, MATROSKA], states: true },
 };
 
 /** Decodes a sound within limits that hold while it is decoded. */
@@ -91,30 +100,45 @@ async function decoded(
   if (!(await input.canRead())) throw bad(`the ${media} is damaged or not readable`);
   const track = (await input.getAudioTracks())[0];
   if (!track) throw bad("the file has no audio track");
+  const film = media.startsWith("video/") ? (await input.getVideoTracks())[0] : null;
+  const all = film
+    ? await heard(track, await film.getFirstTimestamp())
+    : await heard(track, null, form.states ? await input.getDurationFromMetadata([track]) : 0);
+  if (all.length < LEAST_SECONDS * RATE) {
+    throw bad(`the audio lasts ${all.length / RATE} seconds; at least ${LEAST_SECONDS} are needed`);
+  }
+  return all;
+}
+
+/**
+ * Decodes a track; sample 0 is at `begin` seconds, where it is given: then there is silence where
+ * the file's times leave out something. What ends much before the `stated` seconds was cut off.
+ */
+export async function heard(
+  track: InputAudioTrack,
+  begin: number | null,
+  stated: number | null = 0,
+): Promise<Float32Array<ArrayBuffer>> {
   const rate = await track.getSampleRate();
   if (!(rate >= LEAST_RATE && rate <= MOST_RATE)) {
     throw bad(
       `the audio has ${rate} samples a second; ${LEAST_RATE} to ${MOST_RATE} are allowed`,
     );
   }
-  const stated = (await input.getDurationFromMetadata([track])) ?? 0;
-  if (stated > MOST_SECONDS) throw long(stated.toFixed(0));
+  const length = stated ?? 0;
+  if (length > MOST_SECONDS) throw long(length.toFixed(0));
   if (!(await track.canDecode())) {
     const codec = await track.getCodec();
     throw new TriviumError("tier_failed", `this browser can't decode ${codec ?? "this audio"}`);
   }
-  const { parts, count } = await resampled(track, rate);
-  if (form.states && count < rate * (0.9 * stated - 0.5)) {
+  const { parts, count } = await resampled(track, rate, begin);
+  if (count < rate * (0.9 * length - 0.5)) {
     throw bad(
-      `the audio ends after ${(count / rate).toFixed(1)} of the ${stated.toFixed(1)} seconds ` +
+      `the audio ends after ${(count / rate).toFixed(1)} of the ${length.toFixed(1)} seconds ` +
         "its head states",
     );
   }
-  const size = parts.reduce((sum, part) => sum + part.length, 0);
-  if (size < LEAST_SECONDS * RATE) {
-    throw bad(`the audio lasts ${size / RATE} seconds; at least ${LEAST_SECONDS} are needed`);
-  }
-  const all = new Float32Array(size);
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
     all.set(part, at);
@@ -126,32 +150,63 @@ async function decoded(
 async function resampled(
   track: InputAudioTrack,
   rate: number,
+  begin: number | null,
 ): Promise<{ parts: Float32Array[]; count: number }> {
   const resampler = rate === RATE ? null : new Resampler(rate);
   const parts: Float32Array[] = [];
   let count = 0;
+  const take = (part: Float32Array): void => {
+    count += part.length;
+    if (count > MOST_SECONDS * rate) throw long(`more than ${MOST_SECONDS}`);
+    parts.push(resampler ? resampler.push(part) : part);
+  };
   for await (const sample of new AudioSampleSink(track).samples()) {
     try {
       if (sample.sampleRate !== rate) {
         throw bad(`the audio changes from ${rate} to ${sample.sampleRate} Hz midway`);
       }
-      const part = mono(sample);
-      count += part.length;
-      if (count > MOST_SECONDS * rate) throw long(`more than ${MOST_SECONDS}`);
-      parts.push(resampler ? resampler.push(part) : part);
+      const late = Math.round((sample.timestamp - (begin ?? 0)) * rate) - count;
+      if (begin !== null && (late > GAP_SECONDS * rate || !count)) {
+        for (let left = late; left > 0; left -= rate) take(new Float32Array(Math.min(left, rate)));
+      }
+      // What came before the beginning is not heard: an encoder's run-up, say.
+      take(mono(sample, begin ?? 0));
     } finally {
       sample.close();
     }
   }
-  if (resampler) parts.push(resampler.end());
+  if (resampler && count) parts.push(resampler.end());
   return { parts, count };
 }
 
-/** The mean of all channels. */
-function mono(sample: AudioSample): Float32Array {
+/** A file from which a server decodes the same samples. */
+export function wav(samples: Float32Array): Uint8Array<ArrayBuffer> {
+  const file = new Uint8Array(44 + samples.byteLength);
+  const view = new DataView(file.buffer);
+  const words = (at: number, word: string): void => {
+    for (let i = 0; i < word.length; i++) file[at + i] = word.charCodeAt(i);
+  };
+  words(0, "RIFF");
+  view.setUint32(4, 36 + samples.byteLength, true);
+  words(8, "WAVEfmt ");
+  view.setUint32(16, 16, true);
+  view.setUint16(20, 3, true);
+  view.setUint16(22, 1, true);
+  view.setUint32(24, RATE, true);
+  view.setUint32(28, 4 * RATE, true);
+  view.setUint16(32, 4, true);
+  view.setUint16(34, 32, true);
+  words(36, "data");
+  view.setUint32(40, samples.byteLength, true);
+  file.set(new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength), 44);
+  return file;
+}
+
+/** The mean of all channels, from `begin` seconds on. */
+function mono(sample: AudioSample, begin: number): Float32Array {
   const { numberOfFrames: frames, numberOfChannels: channels } = sample;
-  // What came before the beginning is the encoder's run-up.
-  const early = Math.min(frames, Math.max(0, Math.round(-sample.timestamp * sample.sampleRate)));
+  const before = Math.round((begin - sample.timestamp) * sample.sampleRate);
+  const early = Math.min(frames, Math.max(0, before));
   const sum = new Float64Array(frames - early);
   const plane = new Float32Array(frames);
   for (let channel = 0; channel < channels; channel++) {

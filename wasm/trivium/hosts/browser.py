@@ -34,13 +34,15 @@ from ..engine import Engine
 from ..errors import (
     BundleError,
     Conflict,
+    RunFailed,
     TriviumError,
 )
 from ..function import Function, Loaded
-from ..kinds import Audio, Given, Image
+from ..kinds import Audio, Decoded, Given, Image, Video
 from ..trace import Span, Tracer
 from . import limits, tabular
 from .fetch import Buffer, FetchUpstream, Gateway, taken, translated
+from .films import Film, Handle, Reel
 from .timing import Timing
 
 
@@ -92,12 +94,6 @@ class Lines(Protocol):
     def decode(self, ids: object) -> str: ...
 
 
-class Handle(Protocol):
-    """A handle of what was decoded."""
-
-    dims: Sequence[int]
-
-
 class Paged(Protocol):
     """A file that was opened, whose pages can be drawn."""
 
@@ -107,6 +103,13 @@ class Paged(Protocol):
     def close(self) -> None: ...
 
 
+class File(Protocol):
+    """A media type and bytes."""
+
+    media: str
+    data: Buffer
+
+
 class Bridge(Protocol):
     """What runs models and decodes inputs: `bridge.ts`."""
 
@@ -114,6 +117,8 @@ class Bridge(Protocol):
     def picture(self, data: object, media: str, bound: int) -> Awaitable[Handle]: ...
     def sound(self, data: object, media: str) -> Awaitable[Handle]: ...
     def pages(self, data: object, media: str, bound: int) -> Awaitable[Paged]: ...
+    def video(self, data: object, media: str, bound: int) -> Awaitable[Film]: ...
+    def file(self, handle: object) -> Awaitable[File]: ...
     def part(self, handle: object, first: int, last: int) -> Handle: ...
 
 
@@ -295,6 +300,11 @@ class Browser(Timing):
                 lambda media: Pages(self._bridge, data, media, bound),
             )
         try:
+            if kind == "video":
+                film = await self._bridge.video(blob.data, blob.media, bound)
+                return Video(
+                    Reel(film, lambda each: Cuttable(self._bridge, "float32", each), blob), blob
+                )
             if kind == "audio":
                 samples = await self._bridge.sound(blob.data, blob.media)
                 return Audio(Cuttable(self._bridge, "float32", samples), blob)
@@ -302,6 +312,18 @@ class Browser(Timing):
         except JsException as error:
             raise translated(error) from error
         return Image(Resident("uint8", tuple(pixels.dims), pixels), blob)
+
+    async def encode(self, value: Decoded) -> Blob:
+        """Return a file from which another tier decodes the same."""
+        held = value.pixels if isinstance(value, Image) else None
+        held = value.samples if isinstance(value, Audio) else held
+        if not isinstance(held, Resident):
+            raise RunFailed(f"{type(value).__name__} without a file can't go to another tier")
+        try:
+            file = await self._bridge.file(held.handle)
+        except JsException as error:
+            raise translated(error) from error
+        return Blob(media=file.media, data=file.data.to_bytes())
 
     def report(self, error: BaseException, where: str | None) -> None:
         """Write the traceback to the browser's console."""

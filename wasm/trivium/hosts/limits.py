@@ -32,6 +32,31 @@ AUDIO_SECONDS = 3600
 AUDIO_LEAST = 0.05
 AUDIO_RATES = (4_000, 192_000)
 
+MP4, MATROSKA, AVI = "mp4", "matroska", "avi"
+VIDEOS = {
+    "video/mp4": MP4,
+    "video/x-m4v": MP4,
+    "video/quicktime": MP4,
+    "video/webm": MATROSKA,
+    "video/x-matroska": MATROSKA,
+    "video/matroska": MATROSKA,
+    "video/x-msvideo": AVI,
+    "video/avi": AVI,
+    "video/vnd.avi": AVI,
+}
+"""The media types of videos, and which container each is read as."""
+
+VIDEO_BYTES = 32 << 20
+VIDEO_SECONDS = 3600
+VIDEO_PIXELS = 4096 * 2304
+"""Pixels of one frame."""
+
+VIDEO_PACKETS = 500_000
+"""Coded frames in all, of which few may be looked at."""
+
+VIDEO_WORK = 60
+"""Seconds in all that decoding them may take."""
+
 
 def text(value: str | Blob) -> Text:
     """Return what a person wrote, if it is not empty and not beyond all bounds."""

@@ -9,14 +9,24 @@ from typing import Any
 
 import av
 import numpy as np
+from av.codec import codecs_available
 from av.error import FFmpegError
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from ...contract import Blob, Tensor
 from ...errors import BadInput, TooLarge
-from ..limits import AUDIO_BYTES, AUDIO_LEAST, AUDIO_RATES, AUDIO_SECONDS, SAMPLE_RATE
+from ..limits import (
+    AUDIO_BYTES,
+    AUDIO_LEAST,
+    AUDIO_RATES,
+    AUDIO_SECONDS,
+    MP4,
+    SAMPLE_RATE,
+    VIDEOS,
+)
 
-WAVE, MP4 = "wav", "mp4"
+WAVE = "wav"
 SOUNDS = {
     "audio/wav": WAVE,
     "audio/x-wav": WAVE,
@@ -33,6 +43,7 @@ SOUNDS = {
     "audio/x-m4a": MP4,
     "audio/aac": "aac",
     "audio/webm": "matroska",
+    **VIDEOS,  # of which the sound is taken
 }
 """The media types that are taken, and which container each is read as."""
 
@@ -42,6 +53,10 @@ STATES_LENGTH = ("flac", "mp4", "matroska")
 CODECS = ("aac", "alac", "flac", "mp3", "mp3float", "opus", "vorbis")
 """Codecs that are decoded, beside uncompressed samples (`pcm_…`)."""
 
+GAP = 0.05
+"""Seconds that a sound's times may be off before they are followed."""
+
+PCM = tuple(each for each in codecs_available if each.startswith("pcm_"))
 Floats = NDArray[np.float32]
 
 _SCALES = {"u1": (128.0, 128.0), "i2": (0.0, 2.0**15), "i4": (0.0, 2.0**31)}
@@ -64,7 +79,11 @@ def samples(blob: Blob) -> Tensor:
         _whole(blob.data)
     try:
         with av.open(io.BytesIO(blob.data), format=form) as container:
-            data = _decode(container, form)
+            shown = film(container) if blob.media in VIDEOS else None
+            if shown is None:
+                data = decoded(container, form)
+            else:
+                data = decoded(container, "", float((shown.start_time or 0) * shown.time_base))
     except FFmpegError as error:
         raise BadInput(f"the {blob.media} is damaged or not readable: {error.strerror}") from error
     except (ValueError, OverflowError, MemoryError) as error:
@@ -89,7 +108,25 @@ def _whole(data: bytes) -> None:
         at += 8 + size + size % 2
 
 
-def _decode(container: Any, form: str) -> bytearray:
+def film(container: Any) -> Any:
+    """Return the first stream of moving pictures, or None."""
+    moving = (e for e in container.streams.video if not e.disposition & Disposition.attached_pic)
+    return next(moving, None)
+
+
+def wav(samples: Tensor) -> Blob:
+    """Return a sound as a file that decodes to the same samples."""
+    data = bytes(samples.data)
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, SAMPLE_RATE, 4 * SAMPLE_RATE, 4, 32)
+    body = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
+    return Blob(media="audio/wav", data=struct.pack("<4sI", b"RIFF", len(body)) + body)
+
+
+def decoded(container: Any, form: str, begin: float | None = None) -> bytearray:
+    """Return float32 at 16 kHz of an opened file; sample 0 is at `begin` seconds, where given.
+
+    Then nothing is shifted where the file's times leave out something: there is silence.
+    """
     stream = next(iter(container.streams.audio), None)
     if stream is None:
         raise BadInput("the file has no audio track")
@@ -107,7 +144,7 @@ def _decode(container: Any, form: str) -> bytearray:
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
     data, most = bytearray(), AUDIO_SECONDS * rate
     count = 0
-    for mono in _frames(container, stream, rate):
+    for mono in _frames(container, stream, rate, begin):
         count += len(mono)
         if count > most:
             raise TooLarge(_long(f"more than {AUDIO_SECONDS}"))
@@ -125,9 +162,9 @@ def _decode(container: Any, form: str) -> bytearray:
     return data
 
 
-def _frames(container: Any, stream: Any, rate: int) -> Iterator[Floats]:
+def _frames(container: Any, stream: Any, rate: int, begin: float | None) -> Iterator[Floats]:
     """Yield the mean of all channels, a frame at a time; a few damaged frames are left out."""
-    whole = damaged = 0
+    whole = damaged = count = 0
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
@@ -140,7 +177,17 @@ def _frames(container: Any, stream: Any, rate: int) -> Iterator[Floats]:
             if frame.sample_rate != rate:
                 raise BadInput(f"the audio changes from {rate} to {frame.sample_rate} Hz midway")
             whole += 1
-            yield _mono(frame)
+            mono = _mono(frame)
+            if begin is not None and frame.time is not None:
+                late = round((frame.time - begin) * rate) - count
+                if late > GAP * rate or not count:
+                    for left in range(late, 0, -rate):
+                        count += min(left, rate)
+                        yield np.zeros(min(left, rate), np.float32)
+                    # What came before the beginning is not heard.
+                    mono = mono[max(0, -late) :]
+            count += len(mono)
+            yield mono
 
 
 def _mono(frame: Any) -> Floats:

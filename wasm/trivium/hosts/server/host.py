@@ -12,14 +12,14 @@ from typing import TypeVar
 import numpy as np
 import tokenizers
 
-from ...contract import Blob, Variant
-from ...errors import BadInput, BundleError, ModelNotReady
+from ...contract import Blob, Tensor, Variant
+from ...errors import BadInput, BundleError, ModelNotReady, RunFailed
 from ...function import Function, Loaded
-from ...kinds import Audio, Given, Image
+from ...kinds import Audio, Decoded, Given, Image
 from ...loops import use
 from .. import limits, tabular
 from ..timing import Timing
-from . import audio, media
+from . import audio, media, video
 from .bundles import Bundle
 from .documents import Pages
 from .loops import NumPy
@@ -142,10 +142,21 @@ class ServerHost(Timing):
                 lambda start, end: blob.data[start:end],
                 lambda media: Pages(blob, media, bound, self._lanes),
             )
+        if kind == "video":
+            return await video.opened(blob, bound, self._lanes)
         like = (blob.media, len(blob.data).bit_length())
         if kind == "audio":
             return Audio(await self._lanes.run(lambda: audio.samples(blob), like), blob)
         return Image(await self._lanes.run(lambda: media.pixels(blob, bound), like), blob)
+
+    async def encode(self, value: Decoded) -> Blob:
+        """Return a file from which another tier decodes the same."""
+        if isinstance(value, Image) and isinstance(value.pixels, Tensor):
+            pixels = value.pixels
+            return await self.work(lambda: media.png(pixels))
+        if isinstance(value, Audio) and isinstance(value.samples, Tensor):
+            return audio.wav(value.samples)
+        raise RunFailed(f"{type(value).__name__} without a file can't go to another tier")
 
     def report(self, error: BaseException, where: str | None) -> None:
         """Log a function's failure with its traceback."""

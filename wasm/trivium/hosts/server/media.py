@@ -58,6 +58,16 @@ def pixels(blob: Blob, shrink_above: int | None = None) -> Tensor:
         raise BadInput(f"the {blob.media} is damaged or truncated: {error}") from error
 
 
+def png(pixels: Tensor) -> Blob:
+    """Return a picture as a file that decodes to the same pixels."""
+    height, width, _ = pixels.shape
+    file = io.BytesIO()
+    Pillow.frombuffer("RGB", (width, height), bytes(pixels.data), "raw", "RGB", 0, 1).save(
+        file, "PNG", compress_level=1
+    )
+    return Blob(media="image/png", data=file.getvalue())
+
+
 def _decode(data: bytes, form: str, shrink_above: int | None) -> Tensor:
     with Pillow.open(io.BytesIO(data), formats=[form]) as image:
         width, height = image.size
@@ -65,19 +75,19 @@ def _decode(data: bytes, form: str, shrink_above: int | None) -> Tensor:
             raise TooLarge(
                 f"the image has {width} x {height} pixels; at most {MOST_PIXELS} are allowed"
             )
-        shrink = _shrink(min(width, height), shrink_above)
-        if shrink > 1:
+        factor = shrink(min(width, height), shrink_above)
+        if factor > 1:
             # Rounded down, or odd sides would make Pillow take half the factor.
-            image.draft(None, (max(1, width // shrink), max(1, height // shrink)))
+            image.draft(None, (max(1, width // factor), max(1, height // factor)))
         image.load()
         drawn = _rgb(_upright(image), image.info.get("icc_profile"))
-        if shrink > 1 and drawn.size in ((width, height), (height, width)):
-            drawn = drawn.reduce(shrink)
+        if factor > 1 and drawn.size in ((width, height), (height, width)):
+            drawn = drawn.reduce(factor)
         array = np.asarray(drawn)
     return Tensor(dtype="uint8", shape=array.shape, data=array.data)
 
 
-def _shrink(short: int, above: int | None) -> int:
+def shrink(short: int, above: int | None) -> int:
     """Return the largest of 1, 2, 4, 8 that leaves the short side at or above the bound."""
     if above is None:
         return 1

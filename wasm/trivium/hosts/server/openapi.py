@@ -65,6 +65,7 @@ def _infer(ask: dict[str, Any], answer: dict[str, Any], refusal: dict[str, Any])
                 "text/csv": {"schema": {"type": "string"}},
                 "image/*": {"schema": {"type": "string", "format": "binary"}},
                 "audio/*": {"schema": {"type": "string", "format": "binary"}},
+                "video/*": {"schema": {"type": "string", "format": "binary"}},
             },
         },
         "parameters": [

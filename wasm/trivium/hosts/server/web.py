@@ -43,7 +43,7 @@ from ...contract import (
 )
 from ...errors import ERRORS, BadInput, RunFailed, TooLarge, TriviumError
 from ...run import closing
-from .. import tabular
+from .. import limits, tabular
 from .audio import SOUNDS
 from .media import IMAGES
 from .upstream import UNSENDABLE
@@ -86,6 +86,7 @@ _KINDS = {
     "text": ("text/plain",),
     "image": tuple(IMAGES),
     "audio": tuple(SOUNDS),
+    "video": tuple(limits.VIDEOS),
     "document": (ANY,),
     **dict.fromkeys(tabular.READ, (tabular.CSV,)),
 }
