@@ -306,7 +306,10 @@ def _floors(workshop: Workshop) -> dict[Tier, float]:
     gate = workshop.recipe.gate
     least = gate.floor if gate else 0.0
     roads = workshop.recipe.variants
-    return {road.tier: least if road.floor is None else road.floor for road in roads}
+    return {
+        road.tier: least if isinstance(road.floor, msgspec.UnsetType) else road.floor
+        for road in roads
+    }
 
 
 def failures(measured: Measured, workshop: Workshop) -> str:

@@ -129,7 +129,7 @@ class Road(Entry, frozen=True):
     settings: dict[str, Any] = {}
     batch: int | None = None
     prefer: Literal["speed", "size"] = "speed"
-    floor: Annotated[float, Meta(ge=0, le=1)] | None = None
+    floor: Annotated[float, Meta(ge=0, le=1)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Example(Sample, frozen=True, kw_only=True, forbid_unknown_fields=True):

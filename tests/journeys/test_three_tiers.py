@@ -104,10 +104,12 @@ def test_each_function_answers_on_each_tier(journey: Journey, name: str, tier: T
     for ask, sample in asks(name, tiers=(tier,)):
         answer = journey.infer(ask)
         assert answer.tier == tier
-        assert agrees(_plain(answer.output), sample.output)
+        variant = Bundle(ZOO / name).manifest.variant(tier)
+        assert variant is not None
+        assert agrees(_plain(answer.output), sample.output, variant.quality)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", ["image.classify", "image.embed", "audio.activity"])
 def test_the_same_artifact_agrees_wherever_it_runs(journey: Journey, name: str) -> None:
     """Page and edge run the same graphs, to 1e-4."""
     for ask, _ in asks(name):

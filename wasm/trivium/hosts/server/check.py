@@ -34,6 +34,9 @@ PATIENCE_S = 120.0
 COSINE = 0.97
 """How near a vector from a small variant must be to the full one's."""
 
+APART = 4.0
+"""How many times as far as a variant is from the full one on average, one sample may be."""
+
 FORECAST = 0.2
 """How near a forecast must be to the full one's, where its outer quantiles are 1 apart."""
 
@@ -175,15 +178,17 @@ def read(bundle: Bundle, sample: Sample) -> dict[str, str | Blob]:
     }
 
 
-def agrees(output: Any, expected: Any) -> bool:
+def agrees(output: Any, expected: Any, quality: float = 1.0) -> bool:
     """Return whether an answer is the expected one, as far as a small variant must agree.
 
-    Vectors agree by cosine, labels by the first (boxes by where it is, too), masks by what they
-    share, forecasts by the steps that are stated, segments by their times or (speech) by
-    their words, pages by what is stated of them, everything else by being equal.
+    Vectors agree by cosine (by less where a variant's measured quality is less), labels by the
+    first (boxes by where it is, too), masks by what they share, forecasts by the steps that are
+    stated, segments by their times or (speech) by their words, pages by what is stated of them,
+    everything else by being equal.
     """
     if _vector(expected):
-        return _vector(output) and _cosine(output, expected) >= COSINE
+        least = min(COSINE, 1 - APART * (1 - quality))
+        return _vector(output) and _cosine(output, expected) >= least
     if isinstance(expected, dict) and expected.keys() == {"quantiles", "values"}:
         return isinstance(output, dict) and _forecast(output, expected)
     if (segments := _segments(expected)) is not None:
@@ -231,7 +236,10 @@ def _row(bundle: Bundle, sample: Sample, tier: Tier, answer: Mapping[str, Any]) 
         return Row(bundle.name, tier, "", answer["failed"], 0.0, ok=False)
     output = answer["output"]
     # An answer from elsewhere would say nothing about the tier that was asked.
-    ok = answer["tier"] == tier and (sample.output is None or agrees(output, sample.output))
+    variant = bundle.manifest.variant(tier)
+    ok = variant is not None and answer["tier"] == tier
+    if variant is not None and sample.output is not None:
+        ok = ok and agrees(output, sample.output, variant.quality)
     ms = sum(answer["ms"].values())
     return Row(bundle.name, tier, answer["model"], _short(output), round(ms, 2), ok)
 
