@@ -32,6 +32,7 @@ FUNCTIONS = (
     "image.classify",
     "image.embed",
     "match.image_text",
+    "image.describe",
     "audio.activity",
 )
 
