@@ -163,6 +163,15 @@ def test_a_road_that_keeps_failing_is_left_alone_for_a_while() -> None:
     assert not memory.closed("f.x", PAGE, 0.0)
 
 
+def test_a_tier_that_is_here_is_tried_again_soon() -> None:
+    """Finding out takes no way, and an ask may have no other road."""
+    memory = Memory()
+    for _ in range(20):
+        memory.failed("f.x", PAGE, 0.0, here=True)
+    assert memory.closed("f.x", PAGE, COOL_MS[0] - 1)
+    assert not memory.closed("f.x", PAGE, COOL_MS[0])
+
+
 def test_a_failure_makes_the_next_likelier_for_a_while() -> None:
     """Of the tier, or of all behind a link that is down until a poll crosses it again."""
     memory, far = Memory(), road(EDGE, hop=5.0)
@@ -281,6 +290,19 @@ def test_what_was_given_up_still_stands_in_the_way() -> None:
     assert queue.wait(60.0) == 0.0
     queue.leave(queue.begin(20.0, 60.0), 60.0)
     assert queue.wait(81.0) == 0.0
+
+
+def test_what_was_given_up_is_not_waited_for_for_ever() -> None:
+    """One after another, as long as each should take: though none is seen to end."""
+    queue = Queue(1)
+    for now in range(5):
+        queue.leave(queue.begin(100.0, now), now + 0.5)
+    assert queue.wait(10.0) == pytest.approx(490, abs=5)
+    assert queue.wait(260.0) == pytest.approx(240, abs=5)
+    assert queue.wait(510.0) == 0.0
+    # What was given up late is slower than was thought.
+    queue.leave(queue.begin(10.0, 600.0), 700.0)
+    assert queue.wait(700.0) == pytest.approx(40.0)
 
 
 def test_several_run_at_once_on_several_lanes() -> None:

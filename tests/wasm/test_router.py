@@ -165,6 +165,40 @@ def test_what_is_lost_finds_out_how_a_road_is() -> None:
     assert "was long not taken" in plan.reason
 
 
+def test_a_slow_tier_is_not_kept_busy_by_finding_out() -> None:
+    """Any function tells of its pace, and what takes long is tried the more seldom."""
+    memory = Memory()
+    for name in ("f.x", "f.y"):
+        for i in range(20):
+            memory.measured(name, ROADS[0], 0, 500.0, float(i))
+    roads, budget, now = ROADS[:1], Budget(ms=100), 30.0 + RETRY_MS
+    assert "long not taken" in choose("f.x", roads, budget, memory, now=now).reason
+    memory.begun("f.x", ROADS[0], 0, now)
+    with pytest.raises(BudgetError):
+        choose("f.y", roads, budget, memory, now=now + 1.0)
+    for i in range(20):
+        memory.measured("f.x", ROADS[0], 0, 5000.0, now + i)
+    with pytest.raises(BudgetError):
+        choose("f.x", roads, budget, memory, now=now + RETRY_MS + 100.0)
+    assert choose("f.x", roads, budget, memory, now=now + 30 * RETRY_MS).tiers == (PAGE,)
+
+
+def test_a_tier_stays_free_for_what_only_it_can_answer() -> None:
+    """Long work goes elsewhere, at a price, where short asks come that have no other road."""
+    long = [replace(road(PAGE, 1, 400), spend=0.0), replace(road(EDGE, 1, 400), spend=0.3)]
+    short = [road(PAGE, 1, 5), road(EDGE, 1, 90)]
+    for narrow, taken in ((False, PAGE), (True, EDGE)):
+        memory = Memory()
+        memory.narrow = narrow
+        for i in range(10):
+            assert choose("f.short", short, Budget(ms=60), memory, now=300.0 * i).tiers[0] == PAGE
+        plan = choose("f.long", long, Budget(ms=2000), memory, now=3000.0)
+        assert plan.tiers[0] == taken
+        assert ("so that page stays free" in plan.reason) == narrow
+        later = choose("f.long", long, Budget(ms=2000), memory, now=600_000.0)
+        assert later.tiers[0] == PAGE
+
+
 def test_a_slow_road_is_hedged() -> None:
     """From its p95 on, or as late as the next can still make it; not before it could be done."""
     assert choose("f.x", ROADS, Budget(), Memory()).hedge_ms == 180

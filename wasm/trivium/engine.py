@@ -54,6 +54,7 @@ class Engine:
         self.host = host
         self.upstream = upstream
         self.memory = Memory()
+        self.memory.narrow = host.lanes == 1
         self.tracer = tracer or Tracer(tier)
         self.functions: dict[str, dict[str, Function]] = {}
         self.running = 0
@@ -310,7 +311,8 @@ class Engine:
             now = self.host.clock()
             lost = isinstance(error, TierUnreachable)
             for tier in leg if lost else leg[-1:]:
-                self.memory.failed(trip.ask.function, tier, now, unreachable=lost)
+                here = tier == self.tier
+                self.memory.failed(trip.ask.function, tier, now, unreachable=lost, here=here)
             trip.failures.append(f"{' and '.join(leg)} failed ({error.code})")
 
     def _finish(self, trip: Trip, answer: Answer) -> Answer:

@@ -5,19 +5,17 @@ What roads have in common is kept once: a tier's pace, its queue, and the link t
 
 from __future__ import annotations
 
+from collections import deque
 from math import exp, inf, log
 
 from .contract import Road, Tier
-from .seen import ADVERT, Fading, Known, Level, Points, Spread, Times, mixed
+from .seen import ADVERT, LATE, Fading, Known, Level, Points, Spread, Times, mixed
 
 FAILURES = 3
 """How many failures in a row close a road."""
 
 COOL_MS = (1_000.0, 8_000.0)
 """How long a closed road stays closed: at first, and at most."""
-
-LATE = 1.4
-"""What was given up would have taken so many times as long."""
 
 QUEUE_MS = 4_000.0
 """After this time half of a queue that was told is taken to be gone."""
@@ -35,6 +33,9 @@ NO_WAY: Points = ((0.0, 1.0),)
 
 _POINTS = ((0.15, 0.3), (0.5, 0.4), (0.8, 0.2), (0.93, 0.06), (0.985, 0.04))
 """Where a link's scatter is looked at, and how much each stands for."""
+
+BOUND = 16
+"""So many of the last asks are kept that only one tier could answer in time."""
 
 UNKNOWN = ((0.1, 0.3), (0.4, 0.3), (1.0, 0.25), (3.0, 0.15))
 """The same for a link that nothing crossed as yet."""
@@ -121,21 +122,28 @@ class Link:
 
 
 class Memory:
-    """What was measured from one tier; `seed` decides when it explores."""
+    """What was measured from one tier; `seed` decides when it explores.
+
+    `narrow` is whether it does one thing at a time; `bound` when asks came that it alone could
+    answer in time, and how long they could have waited.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self.link = Link()
         self.asked = self.explored = self.hedged = self.shadowed = 0
+        self.narrow = False
+        self.bound: deque[tuple[float, float]] = deque(maxlen=BOUND)
         self._seed = seed
         self._known: dict[tuple[str, Tier], Known] = {}
         self._pace: dict[Tier, Level] = {tier: Level(0.0) for tier in Tier}
+        self._taken: dict[Tier, float] = {}
         self._queue: dict[Tier, tuple[float, float, float]] = {}
         self._trouble: dict[tuple[str, Tier], Fading] = {}
         self.failures: dict[tuple[str, Tier], tuple[int, float]] = {}
 
     def begun(self, function: str, road: Road, size: int, now: float) -> None:
         """Remember that `road` is being taken."""
-        self._about(function, road).place(size)[0].tried = now
+        self._about(function, road).place(size)[0].tried = self._taken[road.tier] = now
 
     def crossed(self, tier: Tier, size: int, ms: float, queue: float, now: float) -> None:
         """Remember that an ask was `ms` on the way to the next tier, and the queue it was told."""
@@ -184,11 +192,22 @@ class Memory:
         if ms > 3 * planned:
             self._troubled(function, road.tier).add(True, now)
 
-    def failed(self, function: str, tier: Tier, now: float, *, unreachable: bool = False) -> None:
-        """Remember that `tier` could not answer."""
+    def failed(
+        self,
+        function: str,
+        tier: Tier,
+        now: float,
+        *,
+        unreachable: bool = False,
+        here: bool = False,
+    ) -> None:
+        """Remember that `tier` could not answer; one that is `here` is tried again soon."""
         count = self.failures.get((function, tier), (0, 0.0))[0] + 1
         first, most = COOL_MS
         closed = min(most, first * 2 ** (count - FAILURES)) if count >= FAILURES else 0.0
+        if here:
+            # It takes no way to find out, and nobody else is in its way.
+            closed = min(closed, first)
         self.failures[function, tier] = (count, now + closed)
         if unreachable:
             self.link.failed(True, now)
@@ -259,6 +278,18 @@ class Memory:
         """Return for how many ms the road was not taken; for ever if it never was."""
         tried = self._about(function, road).place(size)[0].tried
         return now - tried if tried >= 0 else inf
+
+    def harm(self, ms: float, now: float) -> float:
+        """Return how many that only this tier can answer will be late if it is busy for `ms`.
+
+        As many as came of late, each at any time of that, and with what time it had to wait.
+        """
+        since = max(1_000.0, now - self.bound[0][0])
+        return sum([ms - slack for _, slack in self.bound if slack < ms]) / since
+
+    def idle(self, tier: Tier, now: float) -> float:
+        """Return for how many ms `tier` was not taken, whatever for; for ever if it never was."""
+        return now - self._taken.get(tier, -inf)
 
     def dice(self) -> float:
         """Return this ask's number below 1 of a series that the seed decides."""

@@ -4,6 +4,7 @@ Three ideas stay apart. *Feasible*: within reach, ready, not failing, likely eno
 *Good*: its quality reaches the floor. *Affordable*: its spend, with what may run beside or after
 it, stays within the cap. Reach, readiness, quality and spend are hard filters, fallbacks included.
 Of what is left, the cheapest road that is likely enough goes first; where none is, the likeliest.
+A road's price counts what it makes others miss: long work on a tier that does one thing at a time.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ that is learnt, so an ask without a budget does not explore."""
 
 RETRY_MS = 10_000.0
 """When no road can be in time, one that was not taken for so long is tried all the same."""
+
+LATE = 5.0
+"""What it costs that another ask comes too late: five asks in the cloud."""
 
 HEDGE_MS = 10.0
 """The next road is never tried beside the first before this."""
@@ -93,7 +97,7 @@ def choose(
         if lost is not None:
             head, why = lost, "none can be in time, and this was long not taken"
         elif likely:
-            head, why = _cheapest(likely, good)
+            head, why = _cheapest(likely, good, memory, now)
             if ms is not None and len(likely) > 1 and memory.dice() < EXPLORE:
                 rarest = max(likely, key=lambda road: memory.stale(function, road, size, now))
                 if rarest is not head:
@@ -102,6 +106,11 @@ def choose(
         else:
             head = max(good, key=lambda road: (chances[road.tier], -road.ms[1]))
             why = "the likeliest, though it may be late"
+        if ms is not None and memory.narrow and not good[0].hop:
+            own = good[0]
+            slack = ms - own.ms[1] + own.queue
+            if likely == [own] or (not likely and slack > own.ms[2] - own.ms[1]):
+                memory.bound.append((now, slack))
         order = good
         if len(good) > 1:
             rest = [road for road in good if road is not head]
@@ -129,12 +138,19 @@ def choose(
     )
 
 
-def _cheapest(likely: list[Road], good: list[Road]) -> tuple[Road, str]:
-    """Return the cheapest, the nearest of equal ones, and which of both it is."""
-    head = likely[0]
-    for road in likely:
-        if (road.spend, road.tier.distance) < (head.spend, head.tier.distance):
-            head = road
+def _cheapest(likely: list[Road], good: list[Road], memory: Memory, now: float) -> tuple[Road, str]:
+    """Return the cheapest, the nearest of equal ones, and which of both it is.
+
+    What would keep this tier busy while others come that only it can answer in time is dearer.
+    """
+    head, price = likely[0], likely[0].spend
+    if len(likely) > 1 and memory.bound and not head.hop:
+        price += LATE * memory.harm(head.ms[1] - head.queue, now)
+    for road in likely[1:]:
+        if (road.spend, road.tier.distance) < (price, head.tier.distance):
+            head, price = road, road.spend
+    if head is not likely[0] and likely[0].spend < head.spend:
+        return head, f"so that {likely[0].tier} stays free for what only it can answer in time"
     for road in good:
         if road.spend > head.spend:
             return head, "the cheapest that fits"
@@ -160,7 +176,15 @@ def _untried(
     untried = [
         road
         for road in good
-        if since[road.tier] >= RETRY_MS and (since[road.tier] < inf or best[road.tier] <= ms)
+        if since[road.tier] >= RETRY_MS
+        and (since[road.tier] < inf or best[road.tier] <= ms)
+        # What runs here goes on when it is given up: a slow tier is not kept busy by finding out,
+        # and any function tells of its pace.
+        and (
+            road.hop
+            or road.cold
+            or memory.idle(road.tier, now) >= max(RETRY_MS, 10 * (road.ms[1] - road.queue))
+        )
     ]
     if not untried:
         quickest = min(good, key=lambda road: road.ms[0])

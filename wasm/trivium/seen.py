@@ -29,6 +29,9 @@ DRIFT_MS = 6_000.0
 TROUBLE_MS = 5_000.0
 """The same for a failure."""
 
+LATE = 1.4
+"""What was given up would have taken so many times as long."""
+
 SIZES = 14
 """Inputs fall into so many classes; the last has all above a gigabyte."""
 
@@ -239,13 +242,16 @@ class Known:
 
 
 class Queue:
-    """The asks that run on a tier, of which so many really do at once, the rest behind them."""
+    """The asks that run on a tier, of which so many really do at once, the rest behind them.
+
+    One that was given up still runs, as long as it should take by itself.
+    """
 
     def __init__(self, lanes: int) -> None:
         self._lanes = lanes
         self._free = 0.0
         self._asks: dict[object, tuple[float, float]] = {}
-        self._left: dict[object, float] = {}
+        self._left: set[object] = set()
 
     def begin(self, work: float, now: float) -> object:
         """Take in an ask that should take `work` ms by itself; return its token."""
@@ -257,32 +263,48 @@ class Queue:
         """Let an ask go that is done; those before it that were given up are done as well."""
         for other in list(self._left):
             if self._asks[other][0] <= self._asks[token][0]:
-                del self._left[other], self._asks[other]
+                self._left.remove(other)
+                del self._asks[other]
         del self._asks[token]
         self._free = now
 
     def leave(self, token: object, now: float) -> None:
         """Let an ask go that was given up: what its session has begun goes on a while."""
-        self._left[token] = now + self.wait(now, token)
+        begun, work = self._asks[token]
+        if next(iter(self._asks)) is token:
+            work = max(work, LATE * (now - max(begun, self._free)))
+        self._asks[token] = begun, work
+        self._left.add(token)
 
-    def wait(self, now: float, last: object = None) -> float:
-        """Return the ms until an ask begun now would run, or until `last` is done."""
-        for token in [token for token, until in self._left.items() if until <= now]:
-            del self._left[token], self._asks[token]
-        if last is None and len(self._asks) < self._lanes:
+    def wait(self, now: float) -> float:
+        """Return the ms until an ask begun now would run."""
+        if self._left:
+            self._clear(now)
+        if len(self._asks) < self._lanes:
             return 0.0
         total, late = 0.0, 1.0
         for place, (token, (begun, work)) in enumerate(self._asks.items()):
-            if place < self._lanes:
+            if place >= self._lanes:
+                total += work * late
+                continue
+            gone = now - max(begun, self._free)
+            if token in self._left:
+                total += max(0.0, work - gone)
+            else:
                 # What takes longer than it should will take longer still, and so will the rest.
-                gone = now - max(begun, self._free)
                 total += max(work - gone, 0.3 * gone)
                 late = max(late, gone / work)
-            else:
-                total += work * late
-            if token is last:
-                break
-        return total / min(self._lanes, max(1, len(self._asks)))
+        return total / self._lanes
+
+    def _clear(self, now: float) -> None:
+        """Let go of the first ones, if they were given up and their time is over."""
+        for token, (begun, work) in list(self._asks.items()):
+            end = max(begun, self._free) + work
+            if token not in self._left or end > now:
+                return
+            self._left.remove(token)
+            del self._asks[token]
+            self._free = end
 
 
 def mixed(spread: Spread, weight: float, outside: float) -> Times:
