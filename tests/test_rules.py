@@ -121,7 +121,7 @@ def test_every_script_is_documented() -> None:
 
 
 def test_files_stay_readable() -> None:
-    """No module is longer than 500 lines, and the core of the kernel than 3,000 together."""
+    """No module is longer than 500 lines, and the core of the kernel than 3,200 together."""
     sizes = {
         path: len(path.read_text().splitlines())
         for room in ROOMS.values()
@@ -129,7 +129,7 @@ def test_files_stay_readable() -> None:
     }
     assert {str(path): size for path, size in sizes.items() if size > 500} == {}
     words = ("nouns", "kinds")  # what functions answer with and take: they grow with the zoo
-    assert sum(sizes[KERNEL / f"{name}.py"] for name in ORDER if name not in words) <= 3000
+    assert sum(sizes[KERNEL / f"{name}.py"] for name in ORDER if name not in words) <= 3200
 
 
 def test_versions_agree() -> None:
