@@ -54,6 +54,18 @@ async def look(document: Document) -> list[dict[str, object]]:
     ]
 '''
 
+TELL = '''
+from trivium import Video, function
+
+@function("video.tell")
+async def tell(video: Video) -> dict[str, object]:
+    """Tell of two scenes and a sentence across them."""
+    rows = [(0, 3, "a cup", ""), (3, 4, "a cup", "Good morning."), (4, 6, "a cat", "Good morning.")]
+    timeline = [dict(zip(("start", "end", "seen", "said"), row)) for row in rows]
+    more = {"seconds": 6.0, "frames": 2, "speech": "by ear"}
+    return {"summary": "A cup, then a cat.", "timeline": timeline, **more}
+'''
+
 WORDS = '''
 from collections.abc import AsyncIterator
 from trivium import Text, function
@@ -75,8 +87,15 @@ def opened(headless: Any) -> Iterator[Opened]:
         doc="Read one line on each of two pages.",
         inputs=(Input(name="document", kind="document"),),
     )
+    film = Schema(
+        name="video.tell",
+        entry="tell",
+        doc="Tell of two scenes and a sentence across them.",
+        inputs=(Input(name="video", kind="video"),),
+    )
     bundles: dict[str, Mapping[str, bytes]] = dict(
         [
+            bundle(TELL, film),
             bundle(BOXES, image("find", "Find what is in the middle.")),
             bundle(MASK, image("cut", "Cover the lower half and one cell more.")),
             bundle(SHEET, document),
@@ -228,6 +247,23 @@ def test_lines_lie_over_the_page(opened: Opened, tmp_path: Path) -> None:
     assert sheet["height"] / sheet["width"] == pytest.approx(297 / 210, rel=0.02)
     assert page.locator("#result pre:text('hello 2')").count() == 1
     shot(page, "sheet")
+
+
+def test_a_timeline_lies_under_its_video(opened: Opened) -> None:
+    """What is seen and what is said have a row each, where neighbours that are the same are one."""
+    page = choose(opened, "video.tell")
+    attach(page, FUNCTIONS / "video.describe/sample.webm")
+    page.wait_for_selector("#result .timeline")
+    assert page.locator("#result .timeline .seen button").all_text_contents() == ["a cup", "a cat"]
+    said = page.locator("#result .timeline .said button")
+    assert said.all_text_contents() == ["Good morning."]
+    bar = page.locator("#result .timeline .said").bounding_box()
+    assert said.bounding_box()["x"] == pytest.approx(bar["x"] + bar["width"] / 2, abs=2)
+    assert page.locator("#result .pieces li").count() == 3
+    assert page.locator("#inputs video").count() == 1
+    page.locator("#result .timeline .seen button").last.click()
+    page.wait_for_function("document.querySelector('#result video').currentTime >= 4")
+    shot(page, "timeline")
 
 
 def test_words_are_one_text(opened: Opened) -> None:

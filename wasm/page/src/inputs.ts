@@ -63,6 +63,9 @@ export function fields(
     const files = Object.values(sample.inputs).filter((each) => typeof each === "object");
     const src = files.find((each) => /\.(jpe?g|png|webp)$/.test(each.file))?.path ?? "";
     button.append(src ? make("img", { src, alt: label, loading: "lazy" }) : label);
+    const film = files.find((each) => /\.(webm|mp4)$/.test(each.file))?.path;
+    // Its first picture, of which the server of the page sends no more than it must.
+    if (film) button.replaceChildren(make("video", { src: `${film}#t=0.1`, muted: true, preload: "metadata" }));
     return button;
   });
   const row = make("div", { className: "samples" }, ...buttons);

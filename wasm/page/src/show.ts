@@ -5,6 +5,7 @@ import type { Answer, InputValue, State, Tier, TriviumError } from "./client";
 import { make, one } from "./elements";
 import { type Box, type Mask, type Sheet, boxed, masked, sheets } from "./overlays";
 import { considered } from "./plan";
+import { type Timeline, lined } from "./timeline";
 import { type Segment, heard } from "./waveform";
 
 const PARTS = ["before", "decode", "python", "run", "hop"] as const;
@@ -152,6 +153,7 @@ function value(given: unknown, inputs: Inputs): HTMLElement[] {
     const said = make("p", { className: "said" }, given.text);
     return [said, ...boxed(given.boxes, file), ...(given.labels.length ? [labels(given.labels)] : [])];
   }
+  if (isTimeline(given)) return lined(given, file);
   if (isEach<Box>(given, ["label", "score", "x", "y", "width", "height"])) return boxed(given, file);
   if (isEach<Label>(given, ["label", "score"])) return [labels(given)];
   if (isEach<Label>([given], ["label", "score"])) return [labels([given] as Label[])];
@@ -226,6 +228,7 @@ function gist(given: unknown): string {
   if (isForecast(given)) return `${given.values.length} steps`;
   if (isWords(given)) return given.join("").slice(0, 80);
   if (isDescription(given)) return given.text.slice(0, 80);
+  if (isTimeline(given)) return given.summary.slice(0, 80);
   if (isEach<Sheet>(given, ["page", "lines"])) return given[0]?.text.slice(0, 80) ?? "";
   if (isEach<Segment>(given, ["start", "end"])) return `${given.length} pieces`;
   if (isEach<Mask>([given], ["label", "runs"])) return `a mask of ${(given as Mask).label}`;
@@ -252,6 +255,10 @@ function isForecast(given: unknown): given is Forecast {
 
 function isDescription(given: unknown): given is Description {
   return isEach<Description>([given], ["text", "said", "labels", "boxes"]);
+}
+
+function isTimeline(given: unknown): given is Timeline {
+  return isEach<Timeline>([given], ["summary", "seconds", "timeline", "speech"]);
 }
 
 function isWords(given: unknown): given is string[] {

@@ -74,7 +74,8 @@ async function look(sound: Blob): Promise<Sound> {
   return { seconds: decoded.duration, peaks };
 }
 
-function clock(seconds: number): string {
+/** Minutes and seconds. */
+export function clock(seconds: number): string {
   const minutes = Math.floor(seconds / 60);
   return `${minutes}:${(seconds - 60 * minutes).toFixed(1).padStart(4, "0")}`;
 }

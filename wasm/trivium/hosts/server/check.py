@@ -184,7 +184,7 @@ def agrees(output: Any, expected: Any, quality: float = 1.0) -> bool:
     Vectors agree by cosine (by less where a variant's measured quality is less), labels by the
     first (boxes by where it is, too), masks by what they share, forecasts by the steps that are
     stated, segments by their times or (speech) by their words, pages by what is stated of them,
-    descriptions by the first name said, everything else by being equal.
+    descriptions by the first name said or by their timeline, everything else by being equal.
     """
     if _vector(expected):
         least = min(COSINE, 1 - APART * (1 - quality))
@@ -196,8 +196,9 @@ def agrees(output: Any, expected: Any, quality: float = 1.0) -> bool:
         if all("text" in each for each in segments):
             return difflib.SequenceMatcher(None, _words(found), _words(segments)).ratio() >= WORDS
         return len(found) == len(segments) and all(map(_together, found, segments))
-    if isinstance(expected, dict) and expected.keys() == {"said"}:
-        return isinstance(output, dict) and agrees(output.get("said"), expected["said"])
+    if isinstance(expected, dict) and expected.keys() in ({"said"}, {"timeline"}):
+        ((name, wanted),) = expected.items()
+        return isinstance(output, dict) and agrees(output.get(name), wanted)
     if isinstance(expected, dict) and "runs" in expected:
         return isinstance(output, dict) and _shared(output, expected) >= MASK
     if isinstance(expected, list) and expected and all(map(_paged, expected)):
