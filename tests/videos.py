@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import av
@@ -97,6 +98,7 @@ def film(media: str, seconds: float = 5.0, rate: int = 10, **more: Any) -> Blob:
     return saved(media, shown, seconds, **more)
 
 
+@cache
 def bad() -> dict[str, tuple[Blob, str]]:
     """Return videos that every tier refuses, and the code that it gives."""
     webm, mp4 = film("video/webm"), film("video/mp4")

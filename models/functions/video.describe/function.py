@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from trivium import Asker, Audio, Frame, Image, Meta, Models, Video, function
-from trivium.errors import BudgetError, TierError, UnknownFunction
+from trivium.errors import BudgetError, NotAllowed, TierError, UnknownFunction
 from trivium.nouns import Noun
 
 ALIKE = 0.8
@@ -123,7 +123,7 @@ async def hear(sound: Audio | None, ask: Asker) -> tuple[list[Said], str]:
     try:
         found = await ask("audio.transcribe", audio=sound)
         return join(read(found)), "by audio.transcribe"
-    except (UnknownFunction, BudgetError, TierError) as error:
+    except (UnknownFunction, NotAllowed, BudgetError, TierError) as error:
         why = str(error)
     found = await ask("audio.activity", audio=sound)
     how = f"only when somebody speaks, by audio.activity: audio.transcribe can't be asked ({why})"

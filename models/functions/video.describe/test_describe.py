@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trivium import Audio, Frame, Label, Segment, Speech, Tensor, Video
-from trivium.errors import BadInput, TierError, UnknownFunction
+from trivium.errors import BadInput, NotAllowed, TierError, UnknownFunction
 
 HERE = Path(__file__).parent
 names: Any = runpy.run_path(str(HERE / "function.py"))
@@ -123,7 +123,10 @@ def test_speech_lies_on_the_same_timeline() -> None:
     assert found.speech == "by audio.transcribe"
 
 
-@pytest.mark.parametrize("error", [UnknownFunction("no tier has it"), TierError("it is busy")])
+@pytest.mark.parametrize(
+    "error",
+    [UnknownFunction("no tier has it"), NotAllowed("not within reach"), TierError("it is busy")],
+)
 def test_without_a_transcript_it_is_told_when_somebody_speaks(error: Exception) -> None:
     """And said why."""
     found, _ = asked(bytes([1] * 6), 6.0, error)
