@@ -34,6 +34,7 @@ FUNCTIONS = (
     "match.image_text",
     "image.describe",
     "audio.activity",
+    "audio.keyword",
 )
 
 
