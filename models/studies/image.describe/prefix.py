@@ -8,9 +8,9 @@ image.embed, image.classify and image.detect are built. Needs transformers and W
 EfficientNet-Lite0's features and probabilities become four embeddings that stand before "A picture
 of" in SmolLM2-135M, which is frozen. The projection starts as the mean embedding of ImageNet's
 labels by their probabilities, is taught to say the titles of image.embed's training drawings, and
-is kept where it is best on the validation's; greedy, 10 tokens at most. Composed and written sentences
-are judged by the same rule, once: nouns of the sentence against nouns of what is said of the
-picture, on the stamps that image.describe's gate looks at and on 400 test drawings.
+is kept where it is best on the validation's; greedy, 10 tokens at most. Composed and written
+sentences are judged by the same rule, once: nouns of the sentence against nouns of what is said of
+the picture, on the stamps that image.describe's gate looks at and on 400 test drawings.
 """
 
 from __future__ import annotations
