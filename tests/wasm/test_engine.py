@@ -296,6 +296,58 @@ def test_a_steps_text_crosses_to_another_tier() -> None:
     assert ask(page, "text.asks", inputs={"text": "a bb"}).output == {"words": 2}
 
 
+def test_steps_share_their_pipelines_budget() -> None:
+    """As they took of it before; a share in which none can be does not stand in the way."""
+    slow = {PAGE: (100.0, 140.0, 200.0), EDGE: (20.0, 30.0, 40.0), CLOUD: (20.0, 30.0, 40.0)}
+    count = (toys.COUNT, toys.manifest(ms=slow))
+    asks = (ASKS, toys.manifest("text.asks", "asks", tiers=[PAGE], asks=True))
+    for share, left in ((None, True), (0.3, False), (0.001, True)):
+        page, _, _ = three(asks, count)
+        if share is not None:
+            page.memory.stepped("text.asks", 0, share)
+        ask(page, "text.asks", budget=Budget(ms=300))
+        assert (hop(page).asks == []) == left
+        for sent in hop(page).asks:
+            assert sent.budget.ms == pytest.approx(300, abs=5)  # the share chose its road alone
+
+
+def test_what_steps_take_is_learnt() -> None:
+    """Two that take the same have a half, and all that is left then; however many there are."""
+    pipe = toys.manifest(
+        "text.pipe",
+        "pipe",
+        tiers=[PAGE],
+        inputs=(Input(name="text", kind="text"), Input(name="image", kind="image")),
+        asks=True,
+    )
+    inputs = (Input(name="image", kind="image"),)
+    size = toys.manifest("image.size", "size", tiers=[PAGE], inputs=inputs)
+    page = toys.engine(PAGE, (PIPE, pipe), (SIZE, size), COUNTED)
+    image = Blob(media="image/png", data=b"rgb")
+    for _ in range(3):
+        ask(page, "text.pipe", inputs={"text": "a", "image": image})
+    assert page.memory.share("text.pipe", 0) == pytest.approx(0.5)
+    assert page.memory.share("text.pipe", 1) == pytest.approx(1.0)
+    assert page.memory.share("text.pipe", 2) is None
+    for place in range(100):
+        page.memory.stepped("text.pipe", place, 0.5)
+    assert len(page.memory._steps) <= 16
+
+
+def test_steps_share_their_pipelines_cap() -> None:
+    """What one spent is not there for the next, nor for the pipeline's own tier."""
+    priced = toys.manifest()
+    priced = toys.having(
+        priced, variants=tuple(replace(each, spend=1.0) for each in priced.variants)
+    )
+    twice = ASKS.replace("return await", "await ask('text.count', text=text)\n    return await")
+    asks = toys.manifest("text.asks", "asks", tiers=[PAGE], asks=True)
+    page = toys.engine(PAGE, (twice, asks), (toys.COUNT, priced))
+    assert ask(page, "text.asks", budget=Budget(spend=2.0)).spent == 2.0
+    with pytest.raises(BudgetError, match="no road is within a spend of 0:"):
+        ask(page, "text.asks", budget=Budget(spend=1.0))
+
+
 SPELLED = (SPELL, toys.manifest("text.spell", "spell", streams=True))
 
 

@@ -113,14 +113,16 @@ class Engine:
             roads += self.upstream.roads(name)
         return roads
 
-    async def infer(self, ask: Ask, steps: Pipeline | None = None) -> Answer:
-        """Answer `ask`, perhaps one of a pipeline's `steps`, within its budget.
+    async def infer(
+        self, ask: Ask, steps: Pipeline | None = None, aim: float | None = None
+    ) -> Answer:
+        """Answer `ask` on the first of its roads that can, within its budget.
 
-        It is answered on the first of its roads that can.
+        It may be one of a pipeline's `steps`, whose road is chosen to take no more than `aim`.
         """
         started = self.host.clock()
         with self.tracer.span(f"infer {ask.function}", ask.trace) as span:
-            trip = self._plan(ask, started, span)
+            trip = self._plan(ask, started, span, aim)
             if steps is not None:
                 # Whatever runs beside it may not count on that any more.
                 reserved = trip.price(trip.plan.tiers)
@@ -174,8 +176,8 @@ class Engine:
                     if not isinstance(error, TierError) or leg is trip.legs[-1]:
                         raise
 
-    def _plan(self, ask: Ask, started: float, span: Open) -> Trip:
-        """Return the ask with the plan for it."""
+    def _plan(self, ask: Ask, started: float, span: Open, aim: float | None = None) -> Trip:
+        """Return the ask with the plan for it; within `aim` if that can be, else its budget."""
         name = ask.function
         roads = self._roads(name, ask.version)
         if ask.version:
@@ -199,7 +201,13 @@ class Engine:
             known = ", ".join(sorted(self.functions)) or "none"
             raise UnknownFunction(f"no tier has a function {name!r}; the {self.tier} has: {known}")
         now, size = self.host.clock(), weigh(ask)
-        plan = choose(name, roads, ask.budget, self.memory, size=size, now=now, tiers=ask.tiers)
+        budget = ask.budget if aim is None else replace(ask.budget, ms=aim)
+        try:
+            plan = choose(name, roads, budget, self.memory, size=size, now=now, tiers=ask.tiers)
+        except BudgetError:
+            if aim is None:
+                raise
+            plan = choose(name, roads, ask.budget, self.memory, size=size, now=now, tiers=ask.tiers)
         span.attributes["trivium.plan"] = plan.reason
         return Trip(ask, plan, self.tier, started, span)
 

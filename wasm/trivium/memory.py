@@ -34,6 +34,9 @@ NO_WAY: Points = ((0.0, 1.0),)
 _POINTS = ((0.15, 0.3), (0.5, 0.4), (0.8, 0.2), (0.93, 0.06), (0.985, 0.04))
 """Where a link's scatter is looked at, and how much each stands for."""
 
+STEPS = 16
+"""So many steps of a pipeline are told apart; further ones are taken for like the last."""
+
 BOUND = 16
 """So many of the last asks are kept that only one tier could answer in time."""
 
@@ -136,6 +139,7 @@ class Memory:
         self._seed = seed
         self._known: dict[tuple[str, Tier], Known] = {}
         self._pace: dict[Tier, Level] = {tier: Level(0.0) for tier in Tier}
+        self._steps: dict[tuple[str, int], float] = {}
         self._taken: dict[Tier, float] = {}
         self._queue: dict[Tier, tuple[float, float, float]] = {}
         self._trouble: dict[tuple[str, Tier], Fading] = {}
@@ -278,6 +282,16 @@ class Memory:
         """Return for how many ms the road was not taken; for ever if it never was."""
         tried = self._about(function, road).place(size)[0].tried
         return now - tried if tried >= 0 else inf
+
+    def stepped(self, function: str, place: int, share: float) -> None:
+        """Remember what share a pipeline's step took of the time from its begin on."""
+        at = function, min(place, STEPS - 1)
+        known = self._steps.get(at, share)
+        self._steps[at] = known + 0.2 * (share - known)
+
+    def share(self, function: str, place: int) -> float | None:
+        """Return what share a pipeline's step usually takes, if it was ever seen."""
+        return self._steps.get((function, min(place, STEPS - 1)))
 
     def harm(self, ms: float, now: float) -> float:
         """Return how many that only this tier can answer will be late if it is busy for `ms`.

@@ -14,6 +14,7 @@ from .contract import Answer, Ask, Blob, Plan, Road, Tier, Times, Variant
 from .errors import BadInput, BudgetError, RunFailed, TierOverloaded, TriviumError
 from .function import Function, Loaded, Models
 from .kinds import KINDS, Audio, Decoded, Given, Image, Text
+from .memory import Memory
 from .seen import Queue
 from .trace import Open, Tracer
 
@@ -147,6 +148,7 @@ class Place(Protocol):
     host: Host
     functions: dict[str, dict[str, Function]]
     tracer: Tracer
+    memory: Memory
     line: Queue
     running: int
     most: int
@@ -155,8 +157,10 @@ class Place(Protocol):
     def queue(self) -> float:
         """Return how many ms an ask begun now would wait."""
 
-    async def infer(self, ask: Ask, steps: Pipeline | None = None) -> Answer:
-        """Answer one of a pipeline's steps."""
+    async def infer(
+        self, ask: Ask, steps: Pipeline | None = None, aim: float | None = None
+    ) -> Answer:
+        """Answer one of a pipeline's steps, which should take no more than `aim`."""
 
 
 class Run:
@@ -204,6 +208,8 @@ class Run:
         engine.running -= 1
         if self._models is not None:
             self._models.close()
+        if error is None and self._steps is not None:
+            self._steps.learn(self._ended)
         if error is None or isinstance(error, Exception):
             engine.line.end(self._place, self._ended)
         else:
@@ -289,12 +295,18 @@ class Run:
 
 
 class Pipeline:
-    """The asker that a pipeline's function is given: steps inherit what is left of its budget."""
+    """The asker that a pipeline's function is given: its steps share what is left of its budget.
+
+    How much of the time from its begin on each step takes is learnt, and each is to take no more
+    of what is left then. Only its road is chosen by that: one that takes longer is not given up.
+    """
 
     def __init__(self, engine: Place, trip: Trip, span: Open) -> None:
         self._engine = engine
         self._trip = trip
         self._span = span
+        self._begun = 0
+        self._done: list[tuple[int, float, float]] = []
         self.spent = 0.0
 
     async def __call__(self, name: str, /, **values: Any) -> Any:
@@ -314,8 +326,12 @@ class Pipeline:
                     held[key] = value
             else:
                 options[key] = value
-        budget = self._trip.ask.budget
-        ms, spend = self._trip.left(self._engine.host.clock()), budget.spend
+        engine, budget = self._engine, self._trip.ask.budget
+        place, begun = self._begun, engine.host.clock()
+        self._begun += 1
+        ms, spend = self._trip.left(begun), budget.spend
+        share = engine.memory.share(self._trip.ask.function, place)
+        aim = ms * share if ms is not None and share else None
         if spend is not None:
             spend = max(0.0, spend - self._trip.spent - self.spent)
         step = Step(
@@ -326,7 +342,16 @@ class Pipeline:
             budget=replace(budget, ms=ms, spend=spend),
             trace=self._span.header,
         )
-        return (await self._engine.infer(step, self)).output
+        answer = await engine.infer(step, self, aim)
+        self._done.append((place, begun, engine.host.clock()))
+        return answer.output
+
+    def learn(self, now: float) -> None:
+        """Remember how much of the time from its begin on each step took, now that all is done."""
+        for place, begun, ended in self._done:
+            if now > begun:
+                share = (ended - begun) / (now - begun)
+                self._engine.memory.stepped(self._trip.ask.function, place, share)
 
 
 def weigh(ask: Ask) -> int:
