@@ -164,14 +164,15 @@ def _targets(parser: argparse.ArgumentParser) -> None:
 def build(given: argparse.Namespace) -> int:
     """Make bundles; one that may not be shipped is kept aside, and is an error."""
     for name in given.functions or _here(given.out):
-        from . import measured
+        from . import cascade, measured
 
         workshop = Workshop(find(name), given.cache, say)
         bundle = given.out / workshop.schema.name
         found = None if given.again else measured.known(workshop, bundle)
         if found is None and not given.quick and workshop.recipe.variants:
             found = measured.take(workshop, given.targets, bundle)
-        roads = measured.variants(workshop, found)
+        sure = cascade.of(workshop, bundle, not given.quick)
+        roads = measured.variants(workshop, found, sure)
         bad = measured.failures(found, workshop) if found else ""
         if bad:
             aside = package(workshop, given.cache / "below_gate", roads)
@@ -193,7 +194,7 @@ def package_only(given: argparse.Namespace) -> int:
 
 def pull(given: argparse.Namespace) -> int:
     """Fetch what was left out of the set-up, make it, check it, and sign it."""
-    from . import measured
+    from . import cascade, measured
 
     optional = [name for name in _names() if recipes.read(find(name)).optional]
     unknown = [name for name in given.functions if name not in optional]
@@ -209,7 +210,8 @@ def pull(given: argparse.Namespace) -> int:
         workshop = Workshop(find(name), given.cache, say)
         bundle = given.out / workshop.schema.name
         pin = sign.pinned(bundle)
-        roads = measured.variants(workshop, measured.known(workshop, bundle))
+        sure = cascade.of(workshop, bundle)
+        roads = measured.variants(workshop, measured.known(workshop, bundle), sure)
         sign.built(package(workshop, given.out, roads), workshop.folder, pin, say)
         if sign.pinned(bundle).strip() != Bundle(bundle).digest:
             raise BundleError(f"{name} did not come out as it is pinned")

@@ -348,7 +348,7 @@ def quality(
             best = np.array([_right(a, row) for a, row in zip(full, data, strict=True)], float)
             scores = np.array([_right(a, row) for a, row in zip(given, data, strict=True)], float)
         else:
-            compare = _COMPARE[metric]
+            compare = COMPARE[metric]
             best = np.ones(len(full))
             pairs = zip(full, given, strict=True)
             scores = np.array([compare(wanted, other) for wanted, other in pairs], float)
@@ -405,7 +405,7 @@ def _shared(wanted: Sequence[Any], given: Sequence[Any]) -> float:
     return len(first & other) / len(first)
 
 
-_COMPARE: dict[str, Callable[[Any, Any], float]] = {
+COMPARE: dict[str, Callable[[Any, Any], float]] = {
     "cosine": _cosine,
     "top1": lambda wanted, given: float(_first(wanted) == _first(given)),
     "top5": _shared,

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from trivium.contract import Sample, Tier, Variant
+from trivium.contract import Cascade, Sample, Tier, Variant
 from trivium.errors import BundleError
 
 from . import measure, target
@@ -117,7 +117,11 @@ def key(workshop: Workshop, bundle: Path | None = None) -> str:
     files = {name for road in roads for chain in road.models.values() for name in chain}
     files |= {"function.py", *filter(None, (recipe.labels, recipe.tokenizer))}
     told: dict[str, Any] = {
-        "variants": msgspec.to_builtins(recipe.variants),
+        # What an ask costs changes no figure.
+        "variants": [
+            {name: value for name, value in each.items() if name != "spend"}
+            for each in msgspec.to_builtins(recipe.variants)
+        ],
         "gate": msgspec.to_builtins(recipe.gate),
         "files": {name: workshop.digest(workshop.path(name, bundle)) for name in sorted(files)},
     }
@@ -333,8 +337,10 @@ def failures(measured: Measured, workshop: Workshop) -> str:
     return "\n".join(lines)
 
 
-def variants(workshop: Workshop, measured: Measured | None) -> tuple[Variant, ...]:
-    """Return the variants with the quality and the times that were measured."""
+def variants(
+    workshop: Workshop, measured: Measured | None, sure: Mapping[Tier, Cascade] | None = None
+) -> tuple[Variant, ...]:
+    """Return the variants with what was measured of them, and what was fitted."""
     found = []
     for road in recipes.variants(workshop.recipe):
         rows = [row for row in measured.rows if row.tier == road.tier] if measured else []
@@ -356,6 +362,8 @@ def variants(workshop: Workshop, measured: Measured | None) -> tuple[Variant, ..
             )
         elif not road.models:
             road = msgspec.structs.replace(road, ms=PYTHON_MS)
+        if sure and road.tier in sure:
+            road = msgspec.structs.replace(road, cascade=sure[road.tier])
         found.append(road)
     return tuple(found)
 

@@ -115,10 +115,25 @@ class Gate(Entry, frozen=True, kw_only=True):
     most: Annotated[int, Meta(ge=1)] = 500
 
 
+class Unsure(Entry, frozen=True, kw_only=True):
+    """When an answer is not sure enough: `confidence` is the way to a number from 0 to 1 in it.
+
+    `agreement` is how often answers must be the full variant's, where unsure ones are its own.
+    `data` are files or folders as a gate's, of each `most` rows at most.
+    """
+
+    confidence: Annotated[str, Meta(min_length=1)]
+    agreement: Annotated[float, Meta(gt=0, lt=1)]
+    data: Annotated[tuple[str, ...], Meta(min_length=1)]
+    about: str = ""
+    most: Annotated[int, Meta(ge=1)] = 500
+
+
 class Road(Entry, frozen=True):
     """A variant, as a recipe states it: its quality and times are measured, not stated.
 
     INT8 that is not faster than the full model on its tier is refused, unless `prefer` is size.
+    `spend` is the price of an ask: without it 0 in the page, 0.3 at the edge and 1 in the cloud.
     `floor` stands for the gate's where a variant may be less, as a student is.
     """
 
@@ -129,6 +144,7 @@ class Road(Entry, frozen=True):
     settings: dict[str, Any] = {}
     batch: int | None = None
     prefer: Literal["speed", "size"] = "speed"
+    spend: Annotated[float, Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
     floor: Annotated[float, Meta(ge=0, le=1)] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -149,6 +165,7 @@ class Recipe(Entry, frozen=True):
     variants: tuple[Road, ...] = ()
     samples: tuple[Example, ...] = ()
     gate: Gate | None = None
+    cascade: Unsure | None = None
     optional: bool | msgspec.UnsetType = msgspec.UNSET
 
     def graphs(self) -> list[str]:
@@ -244,6 +261,7 @@ def variants(recipe: Recipe) -> tuple[Variant, ...]:
             state=road.state,
             settings=road.settings,
             batch=road.batch,
+            spend=road.spend,
         )
         for road in recipe.variants
     )

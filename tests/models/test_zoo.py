@@ -14,7 +14,7 @@ from PIL import Image
 
 from trivium.contract import Sample, Tier, Variant
 from trivium.hosts.server.bundles import Bundle
-from trivium_models import measure
+from trivium_models import cascade, measure
 from trivium_models import recipe as recipes
 from trivium_models.build import CACHE, Workshop
 from trivium_models.command import FUNCTIONS, ZOO, builtin, say
@@ -60,7 +60,8 @@ def test_every_file_is_the_pinned_one(bundle: Bundle) -> None:
 def test_the_manifest_is_what_the_folder_says(bundle: Bundle) -> None:
     shop = workshop(bundle.name)
     names = contents(shop.folder, shop.recipe, shop.schema)
-    roads = variants(shop, known(shop, bundle.folder))
+    sure = cascade.of(shop, bundle.folder)
+    roads = variants(shop, known(shop, bundle.folder), sure)
     raw = manifest(shop, roads, bundle.folder, names)
     assert raw == (bundle.folder / "manifest.json").read_bytes()
 

@@ -11,7 +11,19 @@ import pytest
 from msgspec.structs import replace
 
 import toys
-from trivium.contract import Answer, Ask, Blob, Budget, Fault, Input, Option, Part, Tensor, Tier
+from trivium.contract import (
+    Answer,
+    Ask,
+    Blob,
+    Budget,
+    Cascade,
+    Fault,
+    Input,
+    Option,
+    Part,
+    Tensor,
+    Tier,
+)
 from trivium.engine import Engine
 from trivium.errors import (
     BadInput,
@@ -26,6 +38,7 @@ from trivium.errors import (
     UnknownFunction,
 )
 from trivium.function import Function, Loaded
+from trivium.nouns import Label
 from trivium.trace import Span
 
 PAGE, EDGE, CLOUD = Tier
@@ -348,6 +361,102 @@ def test_steps_share_their_pipelines_cap() -> None:
         ask(page, "text.asks", budget=Budget(spend=1.0))
 
 
+GUESS = """
+from trivium import Text, function
+
+@function("text.guess")
+async def guess(text: Text, score: float = 0.5) -> list[dict[str, object]]:
+    return [{"label": "x", "score": score}] if text else []
+"""
+
+
+def guessing(**prices: float) -> tuple[str, Any]:
+    """Return a function whose page and edge want to be three fourths sure."""
+    made = toys.manifest(
+        "text.guess",
+        "guess",
+        options=(Option(name="score", schema={"type": "number"}, default=0.5),),
+        quality={PAGE: 0.9, EDGE: 0.9, CLOUD: 1.0},
+    )
+    cascade = Cascade(
+        confidence="0.score",
+        scale=1.0,
+        offset=0.0,
+        threshold=0.75,
+        rate=0.2,
+        agreement=0.98,
+        agreement_low=0.97,
+        agreement_high=0.99,
+        alone=0.9,
+    )
+    fields = [{"spend": prices[each.tier]} if prices else {} for each in made.variants]
+    made = toys.having(
+        made,
+        variants=tuple(
+            replace(each, **more, **({} if each.tier == CLOUD else {"cascade": cascade}))
+            for each, more in zip(made.variants, fields, strict=True)
+        ),
+    )
+    return GUESS, made
+
+
+def guess(engine: Engine, score: float, **fields: Any) -> Answer:
+    return ask(engine, "text.guess", options={"score": score}, **fields)
+
+
+def test_an_unsure_answer_goes_up() -> None:
+    """To the best road that the plan allows, and the reason says so."""
+    page, edge, _ = three(guessing())
+    answer = guess(page, 0.9)
+    assert answer.tier == PAGE
+    assert answer.confidence == pytest.approx(0.9)
+    answer = guess(page, 0.5)
+    assert answer.tier == CLOUD
+    assert answer.plan.reason.endswith("; page is 50 % sure, not 75 %; so cloud answered")
+    assert answer.ms.before == 1.0
+    assert answer.spent == 1.0
+    # The edge goes up itself, for who asked it and the cloud.
+    assert guess(page, 0.5, tiers=(EDGE, CLOUD)).tier == CLOUD
+    assert hop(page).asks[-1].tiers == (EDGE, CLOUD)
+    assert hop(edge).asks[-1].tiers == (CLOUD,)
+    empty = ask(page, "text.guess", inputs={"text": ""})
+    assert (empty.tier, empty.confidence) == (PAGE, None)
+
+
+def test_an_unsure_answer_is_kept_where_there_is_no_leave() -> None:
+    """Beyond its reach, its tiers, its cap or its time no ask goes for being surer."""
+    page, _, _ = three(guessing(page=0.0, edge=0.3, cloud=1.0))
+    for fields in (
+        {"budget": Budget(reach=EDGE)},
+        {"budget": Budget(spend=0.9)},
+        {"tiers": (PAGE,)},
+        {"tiers": (PAGE, EDGE)},
+    ):
+        assert guess(page, 0.5, **fields).tier == PAGE
+    assert hop(page).asks == []
+    answer = guess(page, 0.5, budget=Budget(ms=51))
+    assert answer.tier == PAGE
+    assert "page is 50 % sure, not 75 %; no time to ask cloud; so page answered" in (
+        answer.plan.reason
+    )
+    hop(page).down = TierUnreachable("nobody is there", tier="edge")
+    answer = guess(page, 0.5)
+    assert answer.tier == PAGE
+    assert "cloud failed (tier_unreachable); so page answered" in answer.plan.reason
+
+
+def test_the_way_to_a_confidence_is_data() -> None:
+    """Through lists, dicts and structs; where it leads nowhere, nothing is known."""
+    (page, *_) = guessing()[1].variants
+    cascade = replace(page.cascade, scale=0.5, offset=1.0)
+    assert cascade.sure([{"score": 0.5}]) == pytest.approx(0.731, abs=1e-3)
+    assert cascade.sure([Label(label="x", score=0.9)]) == pytest.approx(0.891, abs=1e-3)
+    assert cascade.sure([{"score": 1.0}]) < 1
+    nothing: tuple[Any, ...] = ([], {}, None, [{}], [{"score": None}], "text", 3)
+    for output in nothing:
+        assert cascade.sure(output) is None
+
+
 SPELLED = (SPELL, toys.manifest("text.spell", "spell", streams=True))
 
 
@@ -512,12 +621,12 @@ def test_nothing_is_begun_beyond_reach_or_cap() -> None:
     for seed in range(300):
         dice = random.Random(seed)
         prices = {tier: dice.choice([0.0, 0.3, 1.0]) for tier in Tier}
-        made = toys.manifest()
+        source, made = guessing() if seed % 2 else COUNTED
         made = toys.having(
             made,
             variants=tuple(replace(each, spend=prices[each.tier]) for each in made.variants),
         )
-        engines = three((toys.COUNT, made))
+        engines = three((source, made))
         begun: list[Tier] = []
         for engine in engines:
             engine.host.shadows = 1.0
@@ -525,7 +634,8 @@ def test_nothing_is_begun_beyond_reach_or_cap() -> None:
         budget = Budget(reach=dice.choice(list(Tier)), spend=dice.choice([None, 0.0, 0.5, 1.3, 2]))
         answer = None
         with contextlib.suppress(TriviumError):
-            answer = ask(engines[0], budget=budget)
+            # Every other one is unsure, and would go up if it may.
+            answer = ask(engines[0], made.name, budget=budget)
         known = sum(prices[tier] for tier in begun)
         assert answer is None or answer.spent > known - 1e-9
         cast += sum(map(shadows, engines))

@@ -154,7 +154,8 @@ class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
 
     `expected` holds the p5, p50 and p95 that the plan had for the road that answered, `took` the
     milliseconds that road really took: both as seen from the tier that planned. `spent` is the
-    price of all that was begun.
+    price of all that was begun. `confidence` is how likely the full variant says the same, where
+    that is known.
     """
 
     function: str
@@ -169,6 +170,7 @@ class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
     expected: tuple[float, float, float] | None = None
     took: float = 0.0
     spent: float = 0.0
+    confidence: float | None = None
 
 
 class Fault(Noun, frozen=True, kw_only=True, tag="fault"):
@@ -243,6 +245,43 @@ class Schema(Noun, frozen=True, kw_only=True):
     asks: str | None = None
 
 
+class Cascade(Noun, frozen=True, kw_only=True):
+    """How sure a variant's answer must be to be kept, where a better road could be asked.
+
+    `confidence` is the way to a number from 0 to 1 in its output, such as `0.score`: scaled, it is
+    the probability that the full variant says the same (`scale` is one over a temperature). Below
+    `threshold` the better road is asked, for a share `rate` of held-out `data`; answers then agree
+    with the full variant's for a share `agreement` of it, and `alone` without that.
+    """
+
+    confidence: str
+    scale: float
+    offset: float
+    threshold: float
+    rate: float
+    agreement: float
+    agreement_low: float
+    agreement_high: float
+    alone: float
+    data: str = ""
+
+    def sure(self, output: Any) -> float | None:
+        """Return how likely the full variant says the same; nothing if the output tells nothing."""
+        try:
+            for step in self.confidence.split("."):
+                if isinstance(output, list | tuple):
+                    output = output[int(step)]
+                elif isinstance(output, dict):
+                    output = output[step]
+                else:
+                    output = getattr(output, step)
+            share = min(1 - 1e-6, max(1e-6, float(output)))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return None
+        odds = self.scale * math.log(share / (1 - share)) + self.offset
+        return 1 / (1 + math.exp(-max(-40.0, min(40.0, odds))))
+
+
 class Variant(Noun, frozen=True, kw_only=True):
     """A function for one tier.
 
@@ -268,6 +307,7 @@ class Variant(Noun, frozen=True, kw_only=True):
     data: str = ""
     gate: str = ""
     spend: float | msgspec.UnsetType = msgspec.UNSET
+    cascade: Cascade | msgspec.UnsetType = msgspec.UNSET
 
 
 class Sample(Noun, frozen=True, kw_only=True):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from .contract import Answer, Ask, Fault, Part, Road, Tier, Upstream
+from .contract import Answer, Ask, Cascade, Fault, Part, Road, Tier, Upstream
 from .errors import (
     BudgetError,
     Conflict,
@@ -21,7 +22,7 @@ from .errors import (
 )
 from .function import Function
 from .memory import Memory
-from .router import choose
+from .router import PRICES, TARGET, choose
 from .run import Host, Leg, Pipeline, Run, Step, Trip, closing, weigh
 from .seen import Queue
 from .trace import Open, Tracer
@@ -106,7 +107,7 @@ class Engine:
                 ready=not self.memory.closed(name, self.tier, now),
                 queue=self.queue(),
                 cold=self.host.cold(function),
-                spend=variant.spend or 0.0,
+                spend=PRICES[self.tier] if variant.spend is UNSET else variant.spend,
             )
             roads.append(road)
         if self.upstream is not None:
@@ -137,12 +138,48 @@ class Engine:
                     trip.plan.hedge_ms if index == 0 else None,
                 )
 
-            answer = self._finish(trip, await self.host.limit(walk(0), ask.budget.ms))
+            answer = await self.host.limit(walk(0), ask.budget.ms)
+            if answer.confidence is not None and answer.tier == self.tier:
+                answer = await self._surer(trip, answer, answer.confidence)
+            answer = self._finish(trip, answer)
         if steps is not None:
             steps.spent += trip.spent - reserved
         elif not ask.tiers and len(trip.plan.tiers) > 1:
             self._shadow(trip, answer)
         return answer
+
+    async def _surer(self, trip: Trip, answer: Answer, sure: float) -> Answer:
+        """Return a better road's answer in place of an unsure one, if there is leave and time."""
+        ask, plan = trip.ask, trip.plan
+        function = self.functions[ask.function][answer.version]
+        cascade, own = function.variant.cascade, trip.road(self.tier)
+        if own is None or not isinstance(cascade, Cascade) or sure >= cascade.threshold:
+            return answer
+        better = [
+            road
+            for road in self._roads(ask.function, ask.version)
+            if road.tier in plan.tiers
+            and road.quality > own.quality
+            and not any(road.tier in leg for leg in trip.begun)
+        ]
+        if not better:
+            return answer
+        road = max(better, key=lambda road: (road.quality, -road.tier.distance))
+        trip.failures.append(
+            f"{self.tier} is {100 * sure:.0f} % sure, not {100 * cascade.threshold:.0f} %"
+        )
+        try:
+            now = self.host.clock()
+            left = trip.left(now)
+            chance = self.memory.outlook(ask.function, road, trip.size, left, now)[1]
+            if left is not None and chance < TARGET:
+                trip.failures.append(f"no time to ask {road.tier}")
+                return answer
+            leg = (road.tier,)
+            return await self.host.limit(self._leg(trip, leg, more=True), left and 0.98 * left)
+        except TriviumError:
+            # What there is was good enough to be planned.
+            return answer
 
     async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer | Fault]:
         """Yield the parts of an answer; the last is the Answer, or a Fault after some parts.
@@ -217,6 +254,7 @@ class Engine:
         if leg[0] != trip.plan.tiers[0] and not trip.failures:
             self.memory.hedged += 1
         trip.spent += price
+        trip.begun.append(leg)
         road = trip.road(leg[0])
         if road is not None:
             self.memory.begun(trip.ask.function, road, trip.size, begun)
@@ -334,6 +372,8 @@ class Engine:
         said = trip.span.attributes
         said["trivium.tier"] = str(tier)
         said["trivium.took_ms"] = took
+        if answer.confidence is not None:
+            said["trivium.confidence"] = answer.confidence
         if expected is not None:
             said["trivium.expected_ms"] = expected[1]
         return replace(

@@ -21,6 +21,9 @@ from .memory import Memory
 TARGET = 0.95
 """How likely a road must be in time to be taken for its price."""
 
+PRICES = {Tier.PAGE: 0.0, Tier.EDGE: 0.3, Tier.CLOUD: 1.0}
+"""What an ask costs by tier, where the variant does not say: the cloud's is 1."""
+
 EXPLORE = 0.02
 """How often another road that is likely in time is taken, so that it stays known: times are all
 that is learnt, so an ask without a budget does not explore."""

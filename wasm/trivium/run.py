@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from .contract import Answer, Ask, Blob, Plan, Road, Tier, Times, Variant
+from .contract import Answer, Ask, Blob, Cascade, Plan, Road, Tier, Times, Variant
 from .errors import BadInput, BudgetError, RunFailed, TierOverloaded, TriviumError
 from .function import Function, Loaded, Models
 from .kinds import KINDS, Audio, Decoded, Given, Image, Text
@@ -90,7 +90,18 @@ class Trip:
     hop; else of all that may have been.
     """
 
-    __slots__ = ("ask", "failures", "here", "legs", "plan", "size", "span", "spent", "started")
+    __slots__ = (
+        "ask",
+        "begun",
+        "failures",
+        "here",
+        "legs",
+        "plan",
+        "size",
+        "span",
+        "spent",
+        "started",
+    )
 
     def __init__(self, ask: Ask, plan: Plan, here: Tier, started: float, span: Open) -> None:
         self.ask = ask
@@ -101,6 +112,7 @@ class Trip:
         self.span = span
         self.spent = 0.0
         self.failures: list[str] = []
+        self.begun: list[Leg] = []
         # This tier, and those that one hop will serve.
         self.legs: list[Leg] = []
         for tier in plan.tiers:
@@ -265,7 +277,7 @@ class Run:
     def answer(self) -> Answer:
         """Return the answer, once all is done."""
         assert self._models is not None
-        took, trip = self._models.ms, self._trip
+        took, trip, cascade = self._models.ms, self._trip, self.function.variant.cascade
         return Answer(
             function=self.function.schema.name,
             version=self.function.manifest.version,
@@ -280,6 +292,7 @@ class Run:
             ),
             trace=self._parent.header,
             queue=self._engine.queue(),
+            confidence=cascade.sure(self.output) if isinstance(cascade, Cascade) else None,
             spent=trip.price((self._engine.tier,)) + (self._steps.spent if self._steps else 0.0),
         )
 

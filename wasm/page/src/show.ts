@@ -75,7 +75,13 @@ export function showAnswer(answer: Answer, inputs: Inputs, budget?: number): voi
     ),
     make("li", {}, make("b", {}, `${short(total)} ms in all`)),
   );
-  const facts = { model: answer.model, version: answer.version, trace: traceId(answer.trace) };
+  const sure = answer.confidence;
+  const facts = {
+    ...(typeof sure === "number" && { sure: `${Math.round(100 * sure)} % to say what full does` }),
+    model: answer.model,
+    version: answer.version,
+    trace: traceId(answer.trace),
+  };
   one("facts").hidden = false;
   one("facts").replaceChildren(
     ...Object.entries(facts).flatMap(([name, value]) => [

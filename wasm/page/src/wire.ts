@@ -88,6 +88,8 @@ export interface Answer<T = unknown> {
   expected: [number, number, number] | null;
   /** What that road really took, as seen from the tier that planned. */
   took: number;
+  /** How likely the full variant says the same; null where that is not known. */
+  confidence: number | null;
 }
 
 export interface Part<T = unknown> {
