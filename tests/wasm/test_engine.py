@@ -737,3 +737,19 @@ def test_a_stream_that_nobody_takes_ends_at_once(tier: Tier) -> None:
     assert engine.running == 0
     with pytest.raises(RunFailed, match="have ended"):
         toys.run(known["HELD"][-1].run(x=Tensor.of("float32", (1,), [1.0])))
+
+
+def test_a_function_that_goes_while_it_is_asked_is_a_failure_of_its_tier() -> None:
+    """Another road may have it still."""
+    page, _, _ = three(COUNTED)
+    host = page.host
+    first = host.race
+
+    async def gone(*given: Any) -> Any:
+        page.functions.clear()
+        return await first(*given)
+
+    host.race = gone  # type: ignore[method-assign, assignment]
+    answer = ask(page)
+    assert answer.tier in (EDGE, CLOUD)
+    assert "page failed (model_not_ready)" in answer.plan.reason

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec.structs import replace
 
 from .contract import Answer, Ask, Blob, Cascade, Plan, Road, Tier, Times, Variant
-from .errors import BadInput, BudgetError, RunFailed, TierOverloaded, TriviumError
+from .errors import BadInput, BudgetError, ModelNotReady, RunFailed, TierOverloaded, TriviumError
 from .function import Function, Loaded, Models
 from .kinds import KINDS, Audio, Decoded, Given, Image, Text
 from .memory import Memory
@@ -186,7 +186,10 @@ class Run:
                 retry_after=1.0,
             )
         ask = trip.ask
-        here = engine.functions[ask.function]
+        here = engine.functions.get(ask.function, {})
+        if not here or (ask.version and ask.version not in here):
+            # Since it was planned; another road may have it.
+            raise ModelNotReady(f"{ask.function} is served no more", tier=engine.tier)
         self.function = here[ask.version] if ask.version else next(reversed(here.values()))
         self.output: Any = None
         self._engine = engine
