@@ -47,16 +47,19 @@ def bucket(size: int) -> int:
 
 
 class Spread:
-    """Measurements as shares of bins; each new one weighs a little more than those before."""
+    """Measurements as shares of bins; each new one weighs a little more than those before.
 
-    __slots__ = ("_bins", "_sums", "_times", "gain", "mean", "prior", "seen", "total", "tried")
+    `times` has their p5, p50 and p95, ready for whoever decides.
+    """
+
+    __slots__ = ("_bins", "_sums", "gain", "mean", "prior", "seen", "times", "total", "tried")
 
     def __init__(self) -> None:
         self.prior: Times = (1.0, 10.0, 50.0)
         self.tried = -1.0
         self._bins = array("d", bytes(8 * BINS))
-        self._sums: array[float] | None = None
-        self._times: Times | None = None
+        self._sums = array("d", bytes(8 * (BINS + 1)))
+        self.times = self.prior
         self.gain = 1.0
         self.total = self.mean = self.seen = 0.0
 
@@ -73,7 +76,8 @@ class Spread:
         self.total += self.gain
         self.mean += self.gain / self.total * (log(max(ms, 0.01)) - self.mean)
         self.seen = now
-        self._sums = self._times = None
+        self._sums = array("d", accumulate(self._bins, initial=0.0))
+        self.times = self.quantile(0.05), self.quantile(0.5), self.quantile(0.95)
 
     def weight(self, now: float) -> float:
         """Return how many fresh measurements all are worth."""
@@ -87,7 +91,7 @@ class Spread:
         place = (log(ms) - _LOW) / _STEP if ms > 0.5 else 0.0
         if place >= BINS:
             return 1.0
-        sums, i = self._sums or self._summed(), int(place)
+        sums, i = self._sums, int(place)
         return (sums[i] + (place - i) * (sums[i + 1] - sums[i])) / sums[BINS]
 
     def within(
@@ -110,21 +114,11 @@ class Spread:
 
     def quantile(self, share: float) -> float:
         """Return the milliseconds below which a share of the measurements lies."""
-        sums = self._sums or self._summed()
+        sums = self._sums
         goal = share * sums[BINS]
         i = bisect_left(sums, goal, 1)
         inside = (goal - sums[i - 1]) / ((sums[i] - sums[i - 1]) or 1.0)
         return exp(_LOW + (i - 1 + inside) * _STEP)
-
-    def times(self) -> Times:
-        """Return the p5, p50 and p95."""
-        if self._times is None:
-            self._times = self.quantile(0.05), self.quantile(0.5), self.quantile(0.95)
-        return self._times
-
-    def _summed(self) -> array[float]:
-        self._sums = sums = array("d", accumulate(self._bins, initial=0.0))
-        return sums
 
 
 class Level:
@@ -313,7 +307,7 @@ def mixed(spread: Spread, weight: float, outside: float) -> Times:
     if not weight:
         carry = exp(outside)
         return low * carry, middle * carry, high * carry
-    share, seen = weight / (weight + ADVERT), spread.times()
+    share, seen = weight / (weight + ADVERT), spread.times
     carry = exp(outside * (1.0 - share)) if outside else 1.0
     return (
         carry * low * (seen[0] / low) ** share,
