@@ -30,8 +30,8 @@ def tokenizer() -> bytes:
     return made.to_str().encode()
 
 
-def graph(coarse: bool, seed: int = 7) -> bytes:
-    """Return the graph with weights drawn by chance; coarse or not, they are the same."""
+def graph(form: str = "coarse", seed: int = 7) -> bytes:
+    """Return the graph with weights drawn by chance; in each form they are the same."""
     draw: ModuleType = load(HOME / "draw.py")
     chance = np.random.default_rng(seed)
     drawn: dict[str, bytes] = {}
@@ -47,22 +47,27 @@ def graph(coarse: bool, seed: int = 7) -> bytes:
         return drawn[part]
 
     def weight(
-        name: str, form: str, parts: Sequence[str], shape: Sequence[int]
+        name: str, layout: str, parts: Sequence[str], shape: Sequence[int]
     ) -> onnx.TensorProto:
-        if form == "f32":
+        if layout == "f32":
             return numpy_helper.from_array(np.ones(shape, np.float32), name)
-        layout, _ = form.split(".")
+        blocks_of, _, _ = layout.partition(".")
         ahead = {"attn_q": 64, "attn_k": 32, "attn_v": 32, "attn_output": 64}
         sizes = {**{k: v * 64 for k, v in ahead.items()}, "token_embd.weight": 259 * 64}
         sizes |= {"ffn_gate": 96 * 64, "ffn_up": 96 * 64, "ffn_down": 64 * 96}
         raw = b""
         for part in parts:
             key = part if part in sizes else part.split(".")[2]
-            raw += blocks(part, layout, sizes[key] // 32)
-        return numpy_helper.from_array(unpack(form, raw, tuple(shape)), name)
+            raw += blocks(part, blocks_of, sizes[key] // 32)
+        data = unpack(layout, raw, tuple(shape))
+        if layout.endswith("nibbles"):
+            return onnx.helper.make_tensor(
+                name, onnx.TensorProto.UINT4, shape, data.tobytes(), True
+            )
+        return numpy_helper.from_array(data, name)
 
     shape = draw.Shape(
         layers=2, width=64, inner=96, heads=2, pairs=1, words=259, base=1e4, epsilon=1e-5
     )
-    data: bytes = draw.draw(shape, weight, coarse).SerializeToString(deterministic=True)
+    data: bytes = draw.draw(shape, weight, form).SerializeToString(deterministic=True)
     return data

@@ -95,8 +95,9 @@ def unpack(form: str, raw: bytes, shape: tuple[int, ...]) -> Array:
     """Return blocks as an array: `form` is a layout and what of it, such as `q4_1.codes`.
 
     `values` are the weights themselves in float32, transposed for a product where the layout is
-    q4_1; `codes` the integers as MatMulNBits has them, `high` and `low` the two halves of those of
-    eight bits; `scales` and `least` are float16.
+    q4_1; `codes` the integers as MatMulNBits has them, `nibbles` the same as the bytes of a uint4
+    tensor; `high` and `low` are the two halves of those of eight bits, `signed` those themselves;
+    `scales` and `least` are float16.
     Nothing is rounded but `values`, once: the same bits everywhere.
     """
     layout, what = form.split(".")
@@ -110,12 +111,16 @@ def unpack(form: str, raw: bytes, shape: tuple[int, ...]) -> Array:
             return paired(halves).reshape(shape)
         if what == "scales":
             return scales.reshape(shape)
+        if what == "signed":
+            return codes.reshape(shape)
         return (codes.astype(np.float32) * scales.astype(np.float32)).reshape(shape)
     least = np.ascontiguousarray(rows[:, 2:4]).view(np.float16)
     # The first sixteen weights of a block are low halves, the others high ones.
     nibbles = np.concatenate([rows[:, 4:] & 15, rows[:, 4:] >> 4], axis=1)
     if what == "codes":
         return paired(nibbles).reshape(shape)
+    if what == "nibbles":
+        return paired(nibbles).reshape(-1)
     if what == "values":
         values = nibbles.astype(np.float32) * scales.astype(np.float32) + least.astype(np.float32)
         return np.ascontiguousarray(values.reshape(shape[::-1]).T)

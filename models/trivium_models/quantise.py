@@ -148,6 +148,8 @@ def quantise_all(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=list(exclude),
+            # What onnx can't infer behind an operator of onnxruntime's own.
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         return onnx.load(path)
 

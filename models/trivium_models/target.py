@@ -234,7 +234,12 @@ window.measure = async (job) => {
   let before = 0;
   for (const graph of job.graphs) {
     const data = new Uint8Array(await bytes(graph));
-    const options = { executionProviders: [gpu ? "webgpu" : "wasm"], logSeverityLevel: 4 };
+    // As the page's bridge has it.
+    const options = {
+      executionProviders: [gpu ? "webgpu" : "wasm"],
+      logSeverityLevel: 4,
+      extra: { session: { disable_quant_qdq: "1" } },
+    };
     sessions.push(await ort.InferenceSession.create(data, options));
   }
   const run = async (row) => {

@@ -53,7 +53,7 @@ def written(graph: bytes, tokenizer: str, options: dict[str, Any]) -> list[str]:
 
 def test_a_tiny_llama_writes_the_same(visit: Any, gateway: Gateway) -> None:
     """Token by token, by chance with a seed, and as JSON; aborted, it leaves nothing behind."""
-    graph, tokenizer = llama.graph(True), llama.tokenizer()
+    graph, tokenizer = llama.graph("unpacked"), llama.tokenizer()
     made = bundles.bundle(
         (llama.HOME / "function.py").read_text(),
         describe(llama.HOME),

@@ -1,7 +1,10 @@
 """How does a Llama's graph look, with its weights in a GGUF file, in full or in 4 bits?
 
+`coarse` multiplies by 4 bits. Where nothing does that quickly, as in onnxruntime-web, `unpacked`
+holds the same blocks and multiplies by their values: constants, folded when a session begins.
+
 `python draw.py FILE.gguf` draws the graphs that lie beside it, without weights: `trivium models
-pull` fills them. A test draws a tiny one with weights of its own.
+pull` fills them. A test draws tiny ones with weights of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import onnx
@@ -21,6 +24,8 @@ HALVES = ("high", "low")
 CANDIDATES = 256
 CONTEXT = 2048
 MICROSOFT = "com.microsoft"
+
+Form = Literal["full", "coarse", "unpacked"]
 
 Weight = Callable[[str, str, Sequence[str], Sequence[int]], TensorProto]
 """Gives an initializer: its name, its form, the tensors whose rows it holds, and its shape."""
@@ -47,12 +52,13 @@ class Shape(NamedTuple):
 class Draft:
     """Nodes and weights as they come."""
 
-    def __init__(self, shape: Shape, weight: Weight, coarse: bool) -> None:
+    def __init__(self, shape: Shape, weight: Weight, form: Form) -> None:
         self.shape = shape
         self.nodes: list[onnx.NodeProto] = []
         self.fixed: list[TensorProto] = []
         self._weight = weight
-        self._coarse = coarse
+        self._table = ""
+        self._form = form
 
     def node(self, kind: str, *inputs: str, out: str, domain: str = "", **settings: object) -> str:
         """Add a node of one output, which is returned."""
@@ -66,6 +72,12 @@ class Draft:
         self.fixed.append(numpy_helper.from_array(np.array(value, kind), name))
         return name
 
+    def once(self, name: str, value: object, kind: type = np.int64) -> str:
+        """Add a constant unless it is there."""
+        if name not in {each.name for each in self.fixed}:
+            self.number(name, value, kind)
+        return name
+
     def held(self, name: str, form: str, parts: Sequence[str], shape: Sequence[int]) -> str:
         """Add weights."""
         self.fixed.append(self._weight(name, form, parts, shape))
@@ -73,10 +85,12 @@ class Draft:
 
     def linear(self, x: str, name: str, parts: Sequence[str], given: int, wanted: int) -> str:
         """Multiply by weights of q4_1: as they are, or by their values."""
-        if not self._coarse:
+        if self._form == "full":
             weights = self.held(f"{name}.weight", "q4_1.values", parts, [given, wanted])
             return self.node("MatMul", x, weights, out=name)
         blocks = given // BLOCK
+        if self._form == "unpacked":
+            return self.unpacked(x, name, parts, given, wanted)
         codes = self.held(f"{name}.codes", "q4_1.codes", parts, [wanted, blocks, BLOCK // 2])
         scales = self.held(f"{name}.scales", "q4_1.scales", parts, [wanted, blocks])
         least = self.held(f"{name}.least", "q4_1.least", parts, [wanted, blocks])
@@ -93,6 +107,31 @@ class Draft:
         sums = self.sums(x, blocks)
         return self.node(
             "Add", first, self.node("MatMul", sums, turned, out=f"{name}.part"), out=name
+        )
+
+    def unpacked(self, x: str, name: str, parts: Sequence[str], given: int, wanted: int) -> str:
+        """Multiply by scale·code, which is folded, and add least for the sum of each block."""
+        codes = self.held(f"{name}.codes", "q4_1.nibbles", parts, [wanted, given])
+        blocks = [wanted, given // BLOCK]
+        scales, least = (
+            self.held(f"{name}.{each}", f"q4_1.{each}", parts, blocks)
+            for each in ("scales", "least")
+        )
+        values = self.values(codes, scales)
+        low = self.node("Cast", least, out=f"{name}.low", to=TensorProto.FLOAT)
+        turned = self.node("Transpose", low, out=f"{name}.turned", perm=[1, 0])
+        flat = self.node("Reshape", x, self.once(f"in.{given}", [-1, given]), out=f"{name}.rows")
+        made = self.node("Gemm", flat, values, out=f"{name}.made", transB=1)
+        shape = self.once(f"out.{wanted}", [1, -1, wanted])
+        first = self.node("Reshape", made, shape, out=f"{name}.product")
+        part = self.node("MatMul", self.sums(x, given // BLOCK), turned, out=f"{name}.part")
+        return self.node("Add", first, part, out=name)
+
+    def values(self, codes: str, scales: str) -> str:
+        """Return scale·code, block by block."""
+        wide = self.node("Cast", scales, out=f"{scales}.wide", to=TensorProto.FLOAT)
+        return self.node(
+            "DequantizeLinear", codes, wide, out=f"{codes}.values", axis=1, block_size=BLOCK
         )
 
     def product(self, x: str, codes: str, scales: str, out: str, sizes: tuple[int, int]) -> str:
@@ -113,9 +152,7 @@ class Draft:
 
     def sums(self, x: str, blocks: int) -> str:
         """Sum a vector's blocks."""
-        shape = f"blocks.{blocks}"
-        if shape not in {each.name for each in self.fixed}:
-            self.number(shape, [0, 0, blocks, BLOCK])
+        shape = self.once(f"blocks.{blocks}", [0, 0, blocks, BLOCK])
         split = self.node("Reshape", x, shape, out=f"{x}.split")
         return self.node("ReduceSum", split, "last", out=f"{x}.sums", keepdims=0)
 
@@ -124,11 +161,15 @@ class Draft:
         words, width = self.shape.words, self.shape.width
         blocks = width // BLOCK
         name = ["token_embd.weight"]
-        if not self._coarse:
-            table = self.held("table", "q8_0.values", name, [words, width])
-            return self.node("Gather", table, "ids", out="embedded")
+        if self._form == "full":
+            self._table = self.held("table", "q8_0.values", name, [words, width])
+            return self.node("Gather", self._table, "ids", out="embedded")
         sizes = [words, blocks, BLOCK // 2]
         scales = self.held("table.scales", "q8_0.scales", name, [words, blocks])
+        if self._form == "unpacked":
+            codes = self.held("table.codes", "q8_0.signed", name, [words, width])
+            self._table = self.values(codes, scales)
+            return self.node("Gather", self._table, "ids", out="embedded")
         halves = [self.held(f"table.{each}", f"q8_0.{each}", name, sizes) for each in HALVES]
         fifteen = self.number("fifteen", 15, np.uint8)
         four = self.number("four", 4, np.uint8)
@@ -155,9 +196,9 @@ class Draft:
     def scores(self, x: str) -> str:
         """Score each word as the next one."""
         words, width = self.shape.words, self.shape.width
-        if not self._coarse:
+        if self._form != "coarse":
             flat = self.node("Reshape", x, self.number("row", [1, -1]), out="row.x")
-            return self.node("Gemm", flat, "table", out="logits", transB=1)
+            return self.node("Gemm", flat, self._table, out="logits", transB=1)
         # scale·(code - 128) = 16·scale·(high - 8) + scale·(low - 8) + 8·scale: codes of eight bits
         # as two of four, for which there are quick products in float32.
         wide = self.node("Cast", "table.scales", out="table.wide", to=TensorProto.FLOAT)
@@ -174,12 +215,12 @@ class Draft:
         return self.node("Reshape", made, self.number("row", [1, -1]), out="logits")
 
 
-def draw(shape: Shape, weight: Weight, coarse: bool) -> onnx.ModelProto:
+def draw(shape: Shape, weight: Weight, form: Form) -> onnx.ModelProto:
     """Return the graph: token ids and a cache to the next token's scores, the best of them first.
 
     Outputs are `logits` [1, words], the best `candidates` [256] with their `scores`, and the cache.
     """
-    made = Draft(shape, weight, coarse)
+    made = Draft(shape, weight, form)
     last = made.number("last", [-1])
     made.number("flat", [-1])
     made.number("eight", 8, np.float32)
@@ -295,7 +336,10 @@ def draw(shape: Shape, weight: Weight, coarse: bool) -> onnx.ModelProto:
     )
     return helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT, 1)],
+        opset_imports=[
+            helper.make_opsetid("", 21 if form == "unpacked" else 18),
+            helper.make_opsetid(MICROSOFT, 1),
+        ],
         ir_version=10,
         producer_name="trivium",
     )
@@ -317,7 +361,7 @@ def normalised(made: Draft, x: str, beside: str, gain: str, name: str) -> str:
 
 
 def main(path: Path) -> None:
-    """Draw both graphs of a file."""
+    """Draw the graphs of a file."""
     from trivium_models.gguf import Gguf
 
     file = Gguf(path.read_bytes())
@@ -347,14 +391,16 @@ def main(path: Path) -> None:
             made.external_data.add(key=key, value=value)
         return made
 
-    for name, coarse in (("full", False), ("coarse", True)):
+    for name in get_args(Form):
         target = Path(__file__).with_name(f"{name}.onnx")
-        target.write_bytes(draw(shape, weight, coarse).SerializeToString(deterministic=True))
+        target.write_bytes(draw(shape, weight, name).SerializeToString(deterministic=True))
 
 
 TYPES = {
     "values": TensorProto.FLOAT,
     "codes": TensorProto.UINT8,
+    "nibbles": TensorProto.UINT4,
+    "signed": TensorProto.INT8,
     "high": TensorProto.UINT8,
     "low": TensorProto.UINT8,
     "scales": TensorProto.FLOAT16,

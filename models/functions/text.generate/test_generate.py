@@ -41,22 +41,22 @@ PETS = {
 made = load(HOME / "function.py")
 
 
-def loaded(lanes: Lanes, *, coarse: bool = True, seed: int = 7) -> Models:
+def loaded(lanes: Lanes, *, form: str = "coarse", seed: int = 7) -> Models:
     """Return the tiny model."""
-    session = OrtSession([open_graph("tiny", llama.graph(coarse, seed), False)], lanes, STATE)
+    session = OrtSession([open_graph("tiny", llama.graph(form, seed), False)], lanes, STATE)
     tokenizer = Tokenizer(llama.tokenizer().decode(), SETTINGS["max_tokens"])
     return Models(Loaded({"llama": session}, (), tokenizer, SETTINGS), lambda: 0.0)
 
 
 def say(
-    text: str = "Hello", *, seed_of_weights: int = 7, coarse: bool = True, **options: Any
+    text: str = "Hello", *, seed_of_weights: int = 7, form: str = "coarse", **options: Any
 ) -> str:
     """Return what the tiny model says."""
 
     async def work() -> str:
         lanes = Lanes()
         try:
-            models = loaded(lanes, coarse=coarse, seed=seed_of_weights)
+            models = loaded(lanes, form=form, seed=seed_of_weights)
             return "".join([piece async for piece in made.generate(text, models, **options)])
         finally:
             lanes.pool.shutdown()
@@ -82,11 +82,12 @@ def on(outputs: dict[str, Any]) -> dict[str, Any]:
     return {f"past{k[7:]}": each for k, each in outputs.items() if k.startswith("present")}
 
 
-def test_four_bits_are_the_full_model() -> None:
+@pytest.mark.parametrize("form", ["coarse", "unpacked"])
+def test_four_bits_are_the_full_model(form: str) -> None:
     """The blocks map without loss: what is left is the order of sums."""
     ids = [5, 99, 200, 17, 42, 8]
-    full, coarse = (ort.InferenceSession(llama.graph(each)) for each in (False, True))
-    one, other = (run(each, begin(each), ids) for each in (full, coarse))
+    both = [ort.InferenceSession(llama.graph(each)) for each in ("full", form)]
+    one, other = (run(each, begin(each), ids) for each in both)
     assert np.abs(one["logits"]).max() > 1
     np.testing.assert_allclose(other["logits"], one["logits"], atol=2e-4)
     assert other["candidates"][:20].tolist() == one["candidates"][:20].tolist()
@@ -95,7 +96,7 @@ def test_four_bits_are_the_full_model() -> None:
 @pytest.mark.parametrize("cut", [[1, 1, 1, 1, 1, 1], [3, 3], [4, 1, 1], [1, 5]])
 def test_steps_are_the_whole(cut: list[int]) -> None:
     """With a cache, in whatever pieces, the scores are those of all tokens at once."""
-    session = ort.InferenceSession(llama.graph(True))
+    session = ort.InferenceSession(llama.graph())
     ids = [5, 99, 200, 17, 42, 8]
     whole = run(session, begin(session), ids)
     cache, at = begin(session), 0
@@ -189,7 +190,7 @@ def test_the_real_one_answers() -> None:
 def test_what_can_be_pulled_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """With its size; what is no optional function can't be pulled."""
     assert main(["pull"]) == 0
-    assert "text.generate  636 MB" in capsys.readouterr().err
+    assert "text.generate  733 MB" in capsys.readouterr().err
     with pytest.raises(BundleError, match=r"text.embed can't be pulled; optional are: .*generate"):
         main(["pull", "text.embed"])
 

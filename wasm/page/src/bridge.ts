@@ -288,6 +288,8 @@ export class Bridge {
       return await this.ort.InferenceSession.create(data, {
         executionProviders: ["wasm"],
         logSeverityLevel: 4,
+        // Coarse weights are unpacked once, when the session begins, and not at each run.
+        extra: { session: { disable_quant_qdq: "1" } },
       });
     } catch (error) {
       throw new TriviumError("bad_bundle", `the graph ${file} can't be loaded: ${text(error)}`);
