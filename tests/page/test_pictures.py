@@ -133,6 +133,7 @@ def test_formats(opened: Opened, blob: Blob) -> None:
             id="truncated-png",
         ),
         pytest.param(saved(Image.new("L", (10_000, 5_001)), "PNG"), id="gigantic"),
+        pytest.param(saved(Image.new("L", (4_001, 40)), "PNG"), id="a-line"),
         pytest.param(Blob(media="image/jpeg", data=bytes((32 << 20) + 1)), id="many-bytes"),
     ],
 )

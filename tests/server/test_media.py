@@ -216,6 +216,24 @@ def test_a_bomb_is_refused_before_it_is_decoded(media: str) -> None:
         )
 
 
+@pytest.mark.parametrize("size", [(16_000, 1), (1, 16_000), (101, 1), (40, 4_001)])
+def test_a_line_is_no_picture(size: tuple[int, int]) -> None:
+    """Brought to a short side of 256, the first would have four million columns."""
+    file = io.BytesIO()
+    Image.new("L", size).save(file, "PNG")
+    said = f"the image has {size[0]} x {size[1]} pixels; a side is allowed to be at most 100 times"
+    with pytest.raises(TooLarge, match=said):
+        pixels(Blob(media="image/png", data=file.getvalue()))
+
+
+@pytest.mark.parametrize("size", [(100, 1), (40, 4_000), (1, 1)])
+def test_a_strip_is_one(size: tuple[int, int]) -> None:
+    """Long receipts and panoramas are taken."""
+    file = io.BytesIO()
+    Image.new("L", size).save(file, "PNG")
+    assert pixels(Blob(media="image/png", data=file.getvalue())).shape == (*size[::-1], 3)
+
+
 def test_too_many_bytes_are_refused_unread() -> None:
     """The limit is named."""
     with pytest.raises(TooLarge, match=f"{MOST_BYTES + 1} bytes; at most {MOST_BYTES} are allowed"):

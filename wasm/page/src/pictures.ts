@@ -8,6 +8,7 @@ import { IMAGES, type Size, size } from "./headers";
 
 const MOST_BYTES = 32 << 20;
 const MOST_PIXELS = 50_000_000;
+const MOST_ASPECT = 100;
 
 /** RGB bytes, row by row. */
 export interface Pixels {
@@ -39,6 +40,7 @@ export async function picture(
   if (width * height > MOST_PIXELS) {
     throw large(`the image has ${width} x ${height} pixels; at most ${MOST_PIXELS} are allowed`);
   }
+  sides("image", width, height);
   const factor = shrink(Math.min(width, height), bound);
   let drawn: Drawable;
   try {
@@ -48,6 +50,17 @@ export async function picture(
   }
   const small = Math.min(drawn.width, drawn.height) <= Math.ceil(Math.min(width, height) / factor);
   return packed(rgba(drawn), small ? 1 : factor);
+}
+
+/** Throw for a picture that is a line: models bring its short side to a size of theirs. */
+export function sides(kind: string, width: number, height: number): void {
+  const most = MOST_ASPECT * Math.min(width, height);
+  if (most > 0 && Math.max(width, height) > most) {
+    throw large(
+      `the ${kind} has ${width} x ${height} pixels; ` +
+        `a side is allowed to be at most ${MOST_ASPECT} times as long as the other`,
+    );
+  }
 }
 
 /** Drops alpha, and averages squares of `factor` pixels. */

@@ -18,7 +18,7 @@ import {
   WEBM,
 } from "mediabunny";
 import { TriviumError, text } from "./faults";
-import { type Pixels, rgb, shrink } from "./pictures";
+import { type Pixels, rgb, shrink, sides } from "./pictures";
 import { heard } from "./sounds";
 
 const MOST_BYTES = 32 << 20;
@@ -343,6 +343,7 @@ function small(width: number, height: number): void {
       `the video has ${width} x ${height} pixels a frame; at most ${MOST_PIXELS} are allowed`,
     );
   }
+  sides("video", width, height);
 }
 
 function refused(error: unknown, media: string): TriviumError {

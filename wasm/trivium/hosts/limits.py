@@ -13,6 +13,10 @@ MOST_DOCUMENT = 32 << 20
 MOST_PAGE = 16_000_000
 """Pixels of a page as it is drawn: a picture after it was shrunk, a PDF's page scaled down."""
 
+MOST_ASPECT = 100
+"""How many times as long as the other a picture's side may be: models bring the short side to a
+size of theirs, and what is 16,000 x 1 would become gigabytes."""
+
 DPI = 150
 PDF = "application/pdf"
 _STARTS = {
@@ -107,6 +111,15 @@ def drawable(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     return next((media for start, media in _STARTS.items() if head.startswith(start)), "")
+
+
+def sides(kind: str, width: int, height: int) -> None:
+    """Raise TooLarge for a picture that is a line."""
+    if 0 < MOST_ASPECT * min(width, height) < max(width, height):
+        raise TooLarge(
+            f"the {kind} has {width} x {height} pixels; "
+            f"a side is allowed to be at most {MOST_ASPECT} times as long as the other"
+        )
 
 
 def page(width: int, height: int) -> None:

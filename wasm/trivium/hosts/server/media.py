@@ -13,6 +13,7 @@ from PIL.ExifTags import Base
 
 from ...contract import Blob, Tensor
 from ...errors import BadInput, TooLarge
+from .. import limits
 
 IMAGES = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP", "image/gif": "GIF"}
 MOST_BYTES = 32 << 20
@@ -75,6 +76,7 @@ def _decode(data: bytes, form: str, shrink_above: int | None) -> Tensor:
             raise TooLarge(
                 f"the image has {width} x {height} pixels; at most {MOST_PIXELS} are allowed"
             )
+        limits.sides("image", width, height)
         factor = shrink(min(width, height), shrink_above)
         if factor > 1:
             # Rounded down, or odd sides would make Pillow take half the factor.

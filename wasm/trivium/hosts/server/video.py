@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ...contract import Blob, Tensor
 from ...errors import BadInput, TooLarge
 from ...kinds import Audio, Frame, Video
+from .. import limits
 from ..limits import (
     VIDEO_BYTES,
     VIDEO_PACKETS,
@@ -340,6 +341,7 @@ def _small(width: int, height: int) -> None:
         raise TooLarge(
             f"the video has {width} x {height} pixels a frame; at most {VIDEO_PIXELS} are allowed"
         )
+    limits.sides("video", width, height)
 
 
 def _long(seconds: float) -> str:
