@@ -26,6 +26,7 @@ from trivium.contract import (
     Answer,
     Ask,
     Blob,
+    Cascade,
     Fault,
     File,
     Frames,
@@ -363,3 +364,69 @@ def engine(
         if described.variant(tier) is not None:
             made.add(load(source, described, tier))
     return made
+
+
+PAGE, EDGE, CLOUD = Tier
+TEXT: dict[str, str | Blob] = {"text": "one two three"}
+
+COUNTED = (
+    COUNT,
+    manifest(options=(Option(name="least", schema={"type": "integer"}, default=1),)),
+)
+
+
+def three(
+    *functions: tuple[str, Any], spans: list[Span] | None = None
+) -> tuple[Engine, Engine, Engine]:
+    cloud = engine(CLOUD, *functions, spans=spans)
+    edge = engine(EDGE, *functions, upstream=Hop(cloud), spans=spans)
+    page = engine(PAGE, *functions, upstream=Hop(edge), spans=spans)
+    return page, edge, cloud
+
+
+def hop(engine: Engine) -> Hop:
+    assert isinstance(engine.upstream, Hop)
+    return engine.upstream
+
+
+def ask(engine: Engine, name: str = "text.count", **fields: Any) -> Answer:
+    return run(engine.infer(Ask(function=name, **{"inputs": TEXT, **fields})))
+
+
+GUESS = """
+from trivium import Text, function
+
+@function("text.guess")
+async def guess(text: Text, score: float = 0.5) -> list[dict[str, object]]:
+    return [{"label": "x", "score": score}] if text else []
+"""
+
+
+def guessing(**prices: float) -> tuple[str, Any]:
+    """Return a function whose page and edge want to be three fourths sure."""
+    made = manifest(
+        "text.guess",
+        "guess",
+        options=(Option(name="score", schema={"type": "number"}, default=0.5),),
+        quality={PAGE: 0.9, EDGE: 0.9, CLOUD: 1.0},
+    )
+    cascade = Cascade(
+        confidence="0.score",
+        scale=1.0,
+        offset=0.0,
+        threshold=0.75,
+        rate=0.2,
+        agreement=0.98,
+        agreement_low=0.97,
+        agreement_high=0.99,
+        alone=0.9,
+    )
+    fields = [{"spend": prices[each.tier]} if prices else {} for each in made.variants]
+    made = having(
+        made,
+        variants=tuple(
+            replace(each, **more, **({} if each.tier == CLOUD else {"cascade": cascade}))
+            for each, more in zip(made.variants, fields, strict=True)
+        ),
+    )
+    return GUESS, made

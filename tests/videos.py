@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -16,6 +16,16 @@ import sounds
 from trivium.contract import Blob
 
 Picture = NDArray[np.uint8]
+
+
+class Seen(NamedTuple):
+    """What is in a video: each frame's time and pixels, and its sound."""
+
+    seconds: float
+    at: list[float]
+    pictures: list[Picture]
+    sound: sounds.Floats | None
+
 
 FORMS: dict[str, tuple[str, str, str]] = {
     "video/webm": ("webm", "libvpx-vp9", "libopus"),

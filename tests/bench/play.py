@@ -110,7 +110,8 @@ class Host(Timing):
         return Image.__new__(Image)
 
     async def encode(self, value: Decoded) -> Blob:
-        raise NotImplementedError
+        assert isinstance(value.blob, Blob)  # simulated asks carry files alone
+        return value.blob
 
     def report(self, error: BaseException, where: str | None) -> None:
         raise error

@@ -54,7 +54,7 @@ class Bare(Timing):
         return Text(value)
 
     async def encode(self, value: Decoded) -> Blob:
-        raise NotImplementedError
+        raise BadInput("this stand-in takes text alone")
 
     def report(self, error: BaseException, where: str | None) -> None:
         print(where, error)  # shown by pytest if the test fails

@@ -6,7 +6,7 @@ import asyncio
 import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,15 +24,6 @@ from trivium.kinds import Video
 pytestmark = pytest.mark.browser
 
 HOST = ServerHost()
-
-
-class Seen(NamedTuple):
-    """What is in a video."""
-
-    seconds: float
-    at: list[float]
-    pictures: list[videos.Picture]
-    sound: sounds.Floats | None
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +46,7 @@ def numbers(tensor: Any) -> Any:
     return data.reshape(tensor["shape"])
 
 
-def here(opened: Opened, blob: Blob, most: int = 5) -> Seen:
+def here(opened: Opened, blob: Blob, most: int = 5) -> videos.Seen:
     """Return what the page decodes; what it hands on is what it has."""
     answer = send(opened, blob, most=most)
     assert "output" in answer, answer
@@ -63,13 +54,13 @@ def here(opened: Opened, blob: Blob, most: int = 5) -> Seen:
     assert all(again == pixels for _, pixels, again in output["frames"])
     sound = output["sound"] and numbers(output["sound"])
     pictures = [numbers(pixels) for _, pixels, _ in output["frames"]]
-    return Seen(output["seconds"], [at for at, _, _ in output["frames"]], pictures, sound)
+    return videos.Seen(output["seconds"], [at for at, _, _ in output["frames"]], pictures, sound)
 
 
-def there(blob: Blob, most: int = 5) -> Seen:
+def there(blob: Blob, most: int = 5) -> videos.Seen:
     """Return what a server decodes."""
 
-    async def look() -> Seen:
+    async def look() -> videos.Seen:
         video = await HOST.decode("video", blob, Variant(tier=Tier.EDGE, model="none"))
         assert isinstance(video, Video)
         at, pictures = [], []
@@ -77,7 +68,9 @@ def there(blob: Blob, most: int = 5) -> Seen:
             at.append(frame.at)
             pictures.append(array(frame.pixels))
         sound = await video.sound()
-        return Seen(video.seconds, at, pictures, None if sound is None else array(sound.samples))
+        return videos.Seen(
+            video.seconds, at, pictures, None if sound is None else array(sound.samples)
+        )
 
     # Playwright's own loop runs in this thread.
     with ThreadPoolExecutor(1) as pool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -24,15 +23,6 @@ from trivium.kinds import Audio, Video
 HOST = ServerHost()
 
 
-class Seen(NamedTuple):
-    """What is in a video: each frame's time and pixels, and its sound."""
-
-    seconds: float
-    at: list[float]
-    pictures: list[videos.Picture]
-    sound: sounds.Floats | None
-
-
 def array(tensor: object) -> videos.Picture:
     assert isinstance(tensor, Tensor)
     return np.frombuffer(tensor.data, tensor.dtype).reshape(tensor.shape)
@@ -46,14 +36,14 @@ async def opened(blob: Blob, bound: int | None = None) -> Video:
     return video
 
 
-def seen(blob: Blob, most: int = 5, bound: int | None = None) -> Seen:
-    async def look() -> Seen:
+def seen(blob: Blob, most: int = 5, bound: int | None = None) -> videos.Seen:
+    async def look() -> videos.Seen:
         video = await opened(blob, bound)
         frames = [frame async for frame in video.frames(most)]
         sound = await video.sound()
         heard = None if sound is None else np.frombuffer(array(sound.samples), np.float32)
         pictures = [array(frame.pixels) for frame in frames]
-        return Seen(video.seconds, [frame.at for frame in frames], pictures, heard)
+        return videos.Seen(video.seconds, [frame.at for frame in frames], pictures, heard)
 
     return asyncio.run(look())
 
