@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import av
@@ -92,3 +93,11 @@ def cut(media: str) -> Blob:
     """Return the first third of a file."""
     whole = saved(media, tones(48_000, 6.0), 48_000)
     return Blob(media=media, data=whole.data[: len(whole.data) // 3])
+
+
+def damaged(data: bytes, changes: Sequence[tuple[int, int]], keep: int) -> bytes:
+    """Return a file with changed bytes and a part of its end cut off."""
+    made = bytearray(data)
+    for place, value in changes:
+        made[place % len(made)] = value
+    return bytes(made[: len(made) - keep % len(made) // 2])

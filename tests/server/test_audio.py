@@ -91,10 +91,7 @@ def test_damage_is_refused_or_survived(
     media: str, changes: list[tuple[int, int]], keep: int
 ) -> None:
     """Changed bytes and cut-off ends give a sound of finite numbers or a refusal."""
-    data = bytearray(WHOLE[media].data)
-    for place, value in changes:
-        data[place % len(data)] = value
-    blob = Blob(media=media, data=bytes(data[: len(data) - keep % len(data) // 2]))
+    blob = Blob(media=media, data=sounds.damaged(WHOLE[media].data, changes, keep))
     try:
         found = heard(blob)
     except (BadInput, TooLarge):
