@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = "TRIVIUM_CLOUD_"
+SHARED = "TRIVIUM_"
+"""What servers share, such as a Redis, is set once for all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +18,8 @@ class Settings:
     `bundles` are the folders that hold bundles, `keys` the API keys that may ask. `trust` are
     public keys, or folders of them, whose signatures on bundles count; `unsigned` lets in bundles
     without one. `development` follows changed bundles, and tells callers the line at which a
-    function failed.
+    function failed. `redis_url` names the Redis or Valkey that keeps what must outlive a process;
+    without one there are no tasks.
     """
 
     bundles: tuple[Path, ...]
@@ -24,10 +27,11 @@ class Settings:
     trust: tuple[Path, ...] = ()
     unsigned: bool = False
     development: bool = False
+    redis_url: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read `TRIVIUM_CLOUD_*`; lists are separated as PATH is, keys by commas."""
+        """Read `TRIVIUM_CLOUD_*` and `TRIVIUM_REDIS_URL`; lists are separated as PATH, or by commas."""
         return cls(
             bundles=tuple(
                 Path(each) for each in environ.get(f"{PREFIX}BUNDLES", "models/zoo").split(":")
@@ -42,4 +46,5 @@ class Settings:
             ),
             unsigned=environ.get(f"{PREFIX}UNSIGNED", "") == "1",
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
+            redis_url=environ.get(f"{SHARED}REDIS_URL", ""),
         )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
-import os
 import secrets
 import shutil
 import signal
@@ -23,10 +21,10 @@ from ...contract import Tier
 from ...errors import TierError, TriviumError
 from . import check
 from .bundles import Bundle, find
+from .child import Child
 from .signing import Trust
 
 START_S = 60.0
-STOP_S = 6.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HOME = Path(".trivium")
 KEYS = HOME / "keys"
@@ -157,43 +155,26 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     return 1
 
 
-class Process:
+class Process(Child):
     """One server in a process of its own, which dies with this one whatever happens."""
 
     def __init__(self, tier: Tier, host: str, port: int, settings: dict[str, str]) -> None:
         self.tier = tier
         self.url = _url(host, port)
-        self._arguments = [
-            sys.executable,
-            *("-m", "uvicorn", "--factory", f"trivium_{tier}.app:create_app"),
-            *("--host", host, "--port", str(port), "--loop", "uvloop", "--http", "httptools"),
-            *("--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"),
-        ]
-        self._environ = {**os.environ, **settings}
+        super().__init__(
+            tier,
+            [
+                sys.executable,
+                *("-m", "uvicorn", "--factory", f"trivium_{tier}.app:create_app"),
+                *("--host", host, "--port", str(port), "--loop", "uvloop", "--http", "httptools"),
+                *("--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"),
+            ],
+            settings,
+        )
 
     def __enter__(self) -> Process:
-        self._process = subprocess.Popen(  # noqa: S603 # our own arguments
-            self._arguments,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-            # A session of its own: Ctrl-C reaches this process alone, which then stops the other.
-            start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
+        self.start()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def code(self) -> int | None:
-        """Return the exit code, or none while it runs."""
-        return self._process.poll()
 
     def wait(self) -> None:
         """Wait until the server answers; raise TierError if it does not."""
@@ -332,11 +313,6 @@ def _free_ports(host: str) -> tuple[int, int]:
         one.bind((host, 0))
         two.bind((host, 0))
         return one.getsockname()[1], two.getsockname()[1]
-
-
-def _die_with_parent() -> None:
-    set_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
-    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
 
 
 def _tiers(rows: Sequence[check.Row]) -> str:
