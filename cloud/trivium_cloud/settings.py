@@ -31,7 +31,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read `TRIVIUM_CLOUD_*` and `TRIVIUM_REDIS_URL`; lists are separated as PATH, or by commas."""
+        """Read `TRIVIUM_CLOUD_*` and what is shared; lists are separated as PATH or by commas."""
         return cls(
             bundles=tuple(
                 Path(each) for each in environ.get(f"{PREFIX}BUNDLES", "models/zoo").split(":")
