@@ -13,7 +13,7 @@ import httpx
 from litestar import Litestar
 
 import toys
-from trivium.contract import JSON, MSGPACK, encode
+from trivium.contract import JSON, MSGPACK, PROBLEM, encode
 from trivium.trace import Span
 from trivium_cloud.app import create_app as create_cloud
 from trivium_cloud.settings import Settings as CloudSettings
@@ -193,21 +193,22 @@ def serving(
 
 def fault(response: httpx.Response) -> dict[str, Any]:
     """Return the error in a response after checking that it has the one shape."""
-    body: dict[str, dict[str, Any]] = response.json()
-    assert response.headers["content-type"] == JSON
-    assert set(body) == {"error"}, body
-    found = body["error"]
-    assert set(found) == {"type", "code", "message", "tier", "where", "retry_after"}, found
-    assert found["type"] == "fault"
-    assert found["message"]
+    found: dict[str, Any] = response.json()
+    assert response.headers["content-type"] == PROBLEM
+    assert {"kind", "type", "title", "status", "detail", "code"} <= found.keys(), found
+    assert found["kind"] == "fault"
+    assert found["type"] == f"urn:trivium:error:{found['code']}"
+    assert found["status"] == response.status_code
+    assert found["title"]
+    assert found["detail"]
     assert "Traceback" not in response.text
-    return found
+    return {"tier": None, "where": None, "retry_after": None, **found}
 
 
 def said(response: httpx.Response) -> str:
-    """Return `status code: message` of an error."""
+    """Return `status code: detail` of an error."""
     found = fault(response)
-    return f"{response.status_code} {found['code']}: {found['message']}"
+    return f"{response.status_code} {found['code']}: {found['detail']}"
 
 
 async def chunks(*data: bytes) -> AsyncIterator[bytes]:

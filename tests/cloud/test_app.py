@@ -209,7 +209,7 @@ def test_a_failing_function_shows_its_line_to_its_developer_alone(
             assert found["tier"] == tier
             line = "text.fail/function.py, line 6, in fail"
             assert found["where"] == (line if development else None)
-            assert ("division by zero" in found["message"]) is development
+            assert ("division by zero" in found["detail"]) is development
 
 
 def test_every_error_has_a_status_that_http_knows() -> None:

@@ -119,7 +119,7 @@ def test_the_root_is_the_page(gateway: Servers) -> None:
 
 def test_a_gateway_without_a_page_says_that_there_is_nothing(servers: Servers) -> None:
     """It still answers asks."""
-    assert said(servers.edge.get("/")) == "404 unknown_function: there is nothing at '/'"
+    assert said(servers.edge.get("/")) == "404 not_found: there is nothing at '/'"
 
 
 TRAVERSALS = [

@@ -274,8 +274,8 @@ def test_a_changed_byte_stops_a_bundle(tmp_path: Path, file: str) -> None:
                 headers={"content-type": "image/jpeg"},
             )
             assert response.status_code == 500
-            assert response.json()["error"]["code"] == "bad_bundle"
-            assert file in response.json()["error"]["message"]
+            assert response.json()["code"] == "bad_bundle"
+            assert file in response.json()["detail"]
 
 
 def test_text_travels_as_it_is(journey: Journey) -> None:

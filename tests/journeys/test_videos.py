@@ -58,6 +58,6 @@ def test_bad_videos_are_refused(servers: Servers, name: str) -> None:
     headers = {"content-type": blob.media}
     response = servers.edge.send("POST", PATH, content=blob.data, headers=headers)
     assert response.status_code == {"bad_input": 400, "too_large": 413}[code]
-    error = response.json()["error"]
+    error = response.json()
     assert error["code"] == code
-    assert error["message"]
+    assert error["detail"]

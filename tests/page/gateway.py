@@ -19,10 +19,13 @@ from trivium.contract import (
     FRAMES,
     JSON,
     MSGPACK,
+    PROBLEM,
     Ask,
     Blob,
     Fault,
     Manifest,
+    Problem,
+    Refusal,
     Tier,
     Variant,
     decode,
@@ -186,8 +189,9 @@ class Gateway:
                 return 200, JSON, b"{}"
             return 200, accept, asyncio.run(self.answer(decode(body, Ask), accept))
         except TriviumError as error:
-            media = MSGPACK if accept in (MSGPACK, FRAMES) else JSON
-            return error.status, media, encode({"error": Fault.of(error)}, media)
+            if accept in (MSGPACK, FRAMES):
+                return error.status, MSGPACK, encode(Refusal(error=Fault.of(error)))
+            return error.status, PROBLEM, encode(Problem.of(error), JSON)
 
     async def answer(self, ask: Ask, accept: str) -> bytes:
         if accept == FRAMES:

@@ -94,7 +94,7 @@ def test_pages_stream(opened: Opened) -> None:
     data = base64.b64encode((READ / "letter.pdf").read_bytes()).decode()
     given = {"media": "application/pdf", "data": data}
     said = opened.ask("document.read", stream=True, document=given, tiers=["page"])
-    assert [each["type"] for each in said] == ["part", "part", "answer"]
+    assert [each["kind"] for each in said] == ["part", "part", "answer"]
     text = said[0]["output"]["text"]
     assert text.index("leave the house.") < text.index("Large models know more.")
     assert abs(said[0]["output"]["width"] - 1240) <= 1

@@ -68,7 +68,7 @@ def test_a_tiny_llama_writes_the_same(visit: Any, gateway: Gateway) -> None:
     page = visit(gateway).ready(made.name)
     for options in OPTIONS:
         said = page.ask(made.name, stream=True, text="Hi!", tiers=["page"], options=options)
-        assert said[-1]["type"] == "answer", said
+        assert said[-1]["kind"] == "answer", said
         assert said[-1]["output"] == written(graph, tokenizer.decode(), options)
         assert [each["output"] for each in said[:-1]] == said[-1]["output"]
     found = json.loads("".join(said[-1]["output"]))

@@ -82,7 +82,7 @@ def test_stream(shared: Opened, tier: str) -> None:
     """Parts come one by one, and the answer has them all."""
     said = shared.ask("text.count", stream=True, text="a b c", tiers=[tier])
     assert [each["output"] for each in said] == ["a", "b", "c", ["a", "b", "c"]]
-    assert (said[-1]["type"], said[-1]["tier"]) == ("answer", tier)
+    assert (said[-1]["kind"], said[-1]["tier"]) == ("answer", tier)
 
 
 def test_stream_while_starting(visit: Visit, gateway: Gateway) -> None:

@@ -19,6 +19,8 @@ from trivium.contract import (
     Fault,
     Frames,
     Part,
+    Problem,
+    Refusal,
     decode,
 )
 from trivium.errors import ERRORS
@@ -87,10 +89,13 @@ def test_whatever_is_sent_the_answer_has_a_known_shape(
         )
         if response.status_code == 200:
             continue
-        kind = response.headers["content-type"]
-        found = decode(response.content, dict[str, Fault], kind)["error"]
-        assert found.code != "internal"
-        assert response.status_code in (ERRORS[found.code].status, 404, 405)
+        code = (
+            decode(response.content, Refusal).error.code
+            if response.headers["content-type"] == MSGPACK
+            else fault(response)["code"]
+        )
+        assert code != "internal"
+        assert response.status_code in (ERRORS[code].status, 404, 405)
 
 
 @pytest.mark.parametrize("media", BOTH)
@@ -164,7 +169,10 @@ def test_an_error_after_the_first_part_ends_the_stream(servers: Servers, text: s
         assert isinstance(last, Fault)
         assert last.code == "run_failed"
         events = servers.edge.text("text.spell", text, accept=EVENTS, trivium_tiers=tier).text
-        assert "event: fault\ndata: {" in events
+        sent = events.strip().rpartition("event: fault\ndata: ")[2]
+        problem = decode(sent.encode(), Problem, JSON)
+        assert (problem.code, problem.status) == ("run_failed", 500)
+        assert problem.type == "urn:trivium:error:run_failed"
 
 
 def test_a_function_without_parts_streams_its_answer(servers: Servers) -> None:

@@ -146,7 +146,7 @@ def test_a_broken_connection_is_a_tier_out_of_reach(kind: type[httpx.TransportEr
         b"garbage",
         b"\xc1",
         encode(Part(output=1)),
-        encode({"type": "answer"}),
+        encode({"kind": "answer"}),
         b"{}",
         b"\x91" * 5000,
     ],

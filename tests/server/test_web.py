@@ -198,19 +198,19 @@ BAD: dict[str, tuple[Send, str]] = {
     ),
     "unknown path": (
         lambda room: room.get("/v2/infer/text.count"),
-        "404 unknown_function: there is nothing at '/v2/infer/text.count'",
+        "404 not_found: there is nothing at '/v2/infer/text.count'",
     ),
     "beside the path": (
         lambda room: room.send("POST", "/v1/infertext.count"),
-        "404 unknown_function: there is nothing at '/v1/infertext.count'",
+        "404 not_found: there is nothing at '/v1/infertext.count'",
     ),
     "below the path": (
         lambda room: room.send("POST", "/v1/infer/text.count/more"),
-        "404 unknown_function: there is nothing at '/v1/infer/text.count/more'",
+        "404 not_found: there is nothing at '/v1/infer/text.count/more'",
     ),
     "no name": (
         lambda room: room.send("POST", "/v1/infer"),
-        "404 unknown_function: there is nothing at '/v1/infer'",
+        "404 not_found: there is nothing at '/v1/infer'",
     ),
     "image of another type": (
         lambda room: room.image(b"x", "image/tiff"),

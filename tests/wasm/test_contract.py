@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import struct
@@ -21,6 +22,7 @@ from trivium.contract import (
     Frames,
     Part,
     Plan,
+    Problem,
     Tensor,
     Tier,
     Times,
@@ -158,6 +160,27 @@ def test_every_error_crosses_as_a_fault() -> None:
         assert (back.where, back.retry_after) == ("f.py, line 1", 2.0)
 
 
+def test_every_error_is_told_as_a_problem() -> None:
+    """RFC 9457's members, ours beside them, and the same error on the way back."""
+    for code, kind in ERRORS.items():
+        sent = kind("what happened", tier="edge", retry_after=2.0)
+        told = json.loads(encode(Problem.of(sent), JSON))
+        assert told.pop("title")
+        assert told == {
+            "kind": "fault",
+            "type": f"urn:trivium:error:{code}",
+            "status": kind.status,
+            "detail": "what happened",
+            "code": code,
+            "tier": "edge",
+            "retry_after": 2.0,
+        }
+        back = decode(encode(Problem.of(sent), JSON), Problem, JSON).error()
+        assert type(back) is kind
+        assert (back.message, back.tier, back.retry_after) == ("what happened", "edge", 2.0)
+    assert Problem.of(Fault(code="melted", message="?"), 418).status == 418
+
+
 def test_an_unknown_code_is_internal() -> None:
     """A newer tier may name errors we do not know."""
     assert type(Fault(code="melted", message="?").error()) is TriviumError
@@ -199,7 +222,7 @@ def test_a_huge_frame_is_refused_before_it_is_kept() -> None:
 
 def test_a_frame_is_length_and_messagepack() -> None:
     """The golden bytes: other implementations rely on them."""
-    assert frame(Part(output=1)) == struct.pack(">I", 19) + b"\x82\xa4type\xa4part\xa6output\x01"
+    assert frame(Part(output=1)) == struct.pack(">I", 19) + b"\x82\xa4kind\xa4part\xa6output\x01"
 
 
 def test_times_add_up() -> None:

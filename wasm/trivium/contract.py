@@ -20,6 +20,7 @@ from .tensors import Resident as Resident
 from .tensors import Tensor as Tensor
 
 JSON = "application/json"
+PROBLEM = "application/problem+json"
 MSGPACK = "application/msgpack"
 FRAMES = "application/vnd.trivium.frames"
 EVENTS = "text/event-stream"
@@ -143,13 +144,13 @@ class Times(Noun, frozen=True, kw_only=True):
         return self.decode + self.python + self.run + self.hop
 
 
-class Part(Noun, frozen=True, kw_only=True, tag="part"):
+class Part(Noun, frozen=True, kw_only=True, tag_field="kind", tag="part"):
     """One piece of a streamed answer."""
 
     output: Any
 
 
-class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
+class Answer(Noun, frozen=True, kw_only=True, tag_field="kind", tag="answer"):
     """One result, and how it came about; `queue` ms is the wait there is now where it did.
 
     `expected` holds the p5, p50 and p95 that the plan had for the road that answered, `took` the
@@ -173,7 +174,7 @@ class Answer(Noun, frozen=True, kw_only=True, tag="answer"):
     confidence: float | None = None
 
 
-class Fault(Noun, frozen=True, kw_only=True, tag="fault"):
+class Fault(Noun, frozen=True, kw_only=True, tag_field="kind", tag="fault"):
     """An error on its way to another tier."""
 
     code: str
@@ -200,9 +201,49 @@ class Fault(Noun, frozen=True, kw_only=True, tag="fault"):
 
 
 class Refusal(Noun, frozen=True, kw_only=True):
-    """The body of every error response."""
+    """The body of an error response in MessagePack."""
 
     error: Fault
+
+
+class Problem(Noun, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="fault"):
+    """An error in JSON, by RFC 9457: a response's body, an event's data, a WebSocket's message.
+
+    `type` and `title` are of the `code`; `detail` is about what went wrong this time.
+    `retry_after` is in seconds.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    tier: str | None = None
+    where: str | None = None
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, fault: Fault | TriviumError, status: int | None = None) -> Problem:
+        """Return how people are told of `fault`, with its code's status or another."""
+        if isinstance(fault, TriviumError):
+            fault = Fault.of(fault)
+        kind = ERRORS.get(fault.code, TriviumError)
+        title, _, _ = (kind.__doc__ or fault.code).partition("\n")
+        return cls(
+            type=f"urn:trivium:error:{fault.code}",
+            title=title.rstrip("."),
+            status=status or kind.status,
+            detail=fault.message,
+            code=fault.code,
+            tier=fault.tier,
+            where=fault.where,
+            retry_after=fault.retry_after,
+        )
+
+    def error(self) -> TriviumError:
+        """Rebuild the error that was told of; an unknown code is `internal`."""
+        kind = ERRORS.get(self.code, TriviumError)
+        return kind(self.detail, tier=self.tier, where=self.where, retry_after=self.retry_after)
 
 
 class File(Noun, frozen=True, kw_only=True):

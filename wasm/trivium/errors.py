@@ -6,6 +6,7 @@ TriviumError            internal           500
 │  ├─ TooLarge          too_large          413
 │  ├─ Unauthenticated   unauthenticated    401
 │  ├─ NotAllowed        not_allowed        403
+│  ├─ NotFound          not_found          404   or another tenant's
 │  ├─ UnknownFunction   unknown_function   404   only if no road has it
 │  ├─ Conflict          conflict           409   another version of the bundle is served here
 │  └─ QuotaExceeded     quota_exceeded     429   the caller's own quota
@@ -22,10 +23,10 @@ from __future__ import annotations
 
 
 class TriviumError(Exception):
-    """A failure with a stable code and HTTP status.
+    """Something went wrong in Trivium itself.
 
-    `tier` is where it happened, `where` the line of the function's author, and `retry_after`
-    the seconds to wait before asking again.
+    Each failure has a stable code and HTTP status. `tier` is where it happened, `where` the line
+    of the function's author, and `retry_after` the seconds to wait before asking again.
     """
 
     code = "internal"
@@ -78,6 +79,13 @@ class NotAllowed(AskError):
 
     code = "not_allowed"
     status = 403
+
+
+class NotFound(AskError):
+    """There is nothing of this name here for this caller."""
+
+    code = "not_found"
+    status = 404
 
 
 class UnknownFunction(AskError):

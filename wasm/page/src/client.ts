@@ -109,7 +109,7 @@ export class Trivium extends EventTarget {
     settings: Settings = {},
   ): Promise<Answer<T>> {
     for await (const said of this.ask(name, inputs, settings, false)) {
-      if (said.type === "answer") return said as Answer<T>;
+      if (said.kind === "answer") return said as Answer<T>;
     }
     throw new TriviumError("internal", "no answer came");
   }
@@ -171,7 +171,7 @@ export class Trivium extends EventTarget {
         ? direct(this.gateway, this.spans, ask, blobs, stream, why, signal)
         : this.worked(ask, blobs, stream, signal);
     for await (const said of all) {
-      if (said.type === "fault") throw TriviumError.from(said);
+      if (said.kind === "fault") throw TriviumError.from(said);
       yield said;
     }
   }
@@ -205,7 +205,7 @@ export class Trivium extends EventTarget {
           signal?.throwIfAborted();
           continue;
         }
-        done = said.type !== "part";
+        done = said.kind !== "part";
         yield said;
       }
     } finally {

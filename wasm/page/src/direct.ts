@@ -4,7 +4,7 @@ import { TriviumError, text } from "./faults";
 import { EVENTS, type Gateway, JSON_TYPE, fault } from "./gateway";
 import { type Packable, pack } from "./msgpack";
 import { type Spans, open } from "./spans";
-import type { Answer, Ask, Bytes, Said } from "./wire";
+import type { Answer, Ask, Bytes, Part, Problem, Said } from "./wire";
 
 /**
  * Asks the edge; yields the parts, where the answer is streamed, and then the answer.
@@ -36,7 +36,7 @@ export async function* direct(
     const response = await call.reply;
     if (!response.ok) throw await fault(response);
     for await (const said of stream ? events(response) : [(await response.json()) as Said]) {
-      yield said.type === "answer" ? arrived(said, performance.now() - begun, why) : said;
+      yield said.kind === "answer" ? arrived(said, performance.now() - begun, why) : said;
     }
     failed = "";
   } catch (error) {
@@ -70,7 +70,10 @@ async function* events(response: Response): AsyncGenerator<Said> {
     rest = cut.pop() ?? "";
     for (const event of cut) {
       const data = /^data: (.*)$/m.exec(event)?.[1];
-      if (data !== undefined) yield JSON.parse(data) as Said;
+      if (data === undefined) continue;
+      const said = JSON.parse(data) as Answer | Part | Problem;
+      if (said.kind === "fault") throw TriviumError.from(said);
+      yield said;
     }
   }
 }

@@ -1,6 +1,6 @@
 // How does a failure look to whoever asked?
 
-import type { Fault } from "./wire";
+import type { Fault, Problem } from "./wire";
 
 /** A failure with the kernel's stable code. */
 export class TriviumError extends Error {
@@ -20,14 +20,16 @@ export class TriviumError extends Error {
   }
 
   /** Rebuilds the error that another tier sent. */
-  static from(fault: Fault): TriviumError {
-    return new TriviumError(fault.code, fault.message, fault);
+  static from(fault: Fault | Problem): TriviumError {
+    const { code, tier, where, retry_after } = fault;
+    const rest = { tier: tier ?? null, where: where ?? null, retry_after: retry_after ?? null };
+    return new TriviumError(code, "detail" in fault ? fault.detail : fault.message, rest);
   }
 
   /** The form in which this error crosses to another tier. */
   get fault(): Fault {
     return {
-      type: "fault",
+      kind: "fault",
       code: this.code,
       message: this.message,
       tier: this.tier,

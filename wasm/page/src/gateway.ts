@@ -1,7 +1,7 @@
 // How does the page speak with its edge?
 
 import { TriviumError, text } from "./faults";
-import type { Fault, Road } from "./wire";
+import type { Problem, Road } from "./wire";
 
 export const JSON_TYPE = "application/json";
 export const EVENTS = "text/event-stream";
@@ -151,7 +151,7 @@ export class Gateway {
 export async function fault(response: Response): Promise<TriviumError> {
   const body = await response.text();
   try {
-    return TriviumError.from((JSON.parse(body) as { error: Fault }).error);
+    return TriviumError.from(JSON.parse(body) as Problem);
   } catch {
     const message = `the edge answered ${response.status}: ${body.slice(0, 200)}`;
     return new TriviumError("tier_failed", message, { tier: "edge" });

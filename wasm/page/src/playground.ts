@@ -50,7 +50,7 @@ async function ask(): Promise<void> {
       let parts: unknown[] = [];
       for await (const said of trivium.stream(name, inputs, settings(control.signal))) {
         if (asking !== control) return;
-        if (said.type === "answer") showAnswer(said, inputs, ms);
+        if (said.kind === "answer") showAnswer(said, inputs, ms);
         else showParts((parts = [...parts, said.output]), inputs);
       }
     } else {

@@ -75,7 +75,7 @@ export interface Times {
 }
 
 export interface Answer<T = unknown> {
-  type: "answer";
+  kind: "answer";
   function: string;
   version: string;
   output: T;
@@ -93,18 +93,29 @@ export interface Answer<T = unknown> {
 }
 
 export interface Part<T = unknown> {
-  type: "part";
+  kind: "part";
   output: T;
 }
 
 /** An error on its way from another tier. */
 export interface Fault {
-  type: "fault";
+  kind: "fault";
   code: string;
   message: string;
   tier: string | null;
   where: string | null;
   retry_after: number | null;
+}
+
+/** The same in a reply over HTTP: problem details by RFC 9457. */
+export interface Problem extends Pick<Fault, "kind" | "code"> {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  tier?: string;
+  where?: string;
+  retry_after?: number;
 }
 
 export type Said = Answer | Part | Fault;

@@ -11,7 +11,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
-from ...contract import EVENTS, JSON, MSGPACK, Answer, Ask, Refusal
+from ...contract import EVENTS, JSON, MSGPACK, PROBLEM, Answer, Ask, Problem, Refusal
 from .web import ASK_HEADERS, HEADERS, INFER, AnyConnection, AnyRequest
 
 PATH = "/openapi.json"
@@ -38,17 +38,19 @@ async def _hide(_: AnyConnection, __: BaseRouteHandler) -> None:
 def document(app: Litestar) -> dict[str, Any]:
     """Return what Litestar found out, with the ask, which it can't see."""
     found: dict[str, Any] = app.openapi_schema.to_schema()
-    (ask, answer, refusal), schemas = msgspec.json.schema_components(
-        [Ask, Answer, Refusal], ref_template=_REF
+    (ask, answer, problem, refusal), schemas = msgspec.json.schema_components(
+        [Ask, Answer, Problem, Refusal], ref_template=_REF
     )
     components = found.setdefault("components", {})
     components["schemas"] = components.get("schemas", {}) | schemas
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-    found["paths"][_INFER] = {"post": _infer(ask, answer, refusal)}
+    found["paths"][_INFER] = {"post": _infer(ask, answer, problem, refusal)}
     return found
 
 
-def _infer(ask: dict[str, Any], answer: dict[str, Any], refusal: dict[str, Any]) -> dict[str, Any]:
+def _infer(
+    ask: dict[str, Any], answer: dict[str, Any], problem: dict[str, Any], refusal: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "summary": "Answer one ask",
         "operationId": "Infer",
@@ -93,7 +95,7 @@ def _infer(ask: dict[str, Any], answer: dict[str, Any], refusal: dict[str, Any])
             },
             "default": {
                 "description": "what went wrong, and what is allowed",
-                "content": {JSON: {"schema": refusal}, MSGPACK: {"schema": refusal}},
+                "content": {PROBLEM: {"schema": problem}, MSGPACK: {"schema": refusal}},
             },
         },
     }

@@ -11,7 +11,12 @@ import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
-from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import (
     ASGIApp,
@@ -28,12 +33,14 @@ from ...contract import (
     FRAMES,
     JSON,
     MSGPACK,
+    PROBLEM,
     Answer,
     Ask,
     Blob,
     Budget,
     Fault,
     Part,
+    Problem,
     Refusal,
     Schema,
     Tier,
@@ -90,7 +97,14 @@ _KINDS = {
     "document": (ANY,),
     **dict.fromkeys(tabular.READ, (tabular.CSV,)),
 }
-_STATUS_CODES = {404: "unknown_function", 413: "too_large", 401: "unauthenticated"}
+_STATUS_CODES = {
+    401: "unauthenticated",
+    403: "not_allowed",
+    404: "not_found",
+    409: "conflict",
+    413: "too_large",
+    429: "quota_exceeded",
+}
 
 
 def asked(scope: Scope) -> str:
@@ -264,7 +278,7 @@ def streaming(request: Incoming) -> bool:
 
 
 def refuse(request: AnyRequest, error: Exception) -> Response[bytes]:
-    """Return any error as `{"error": Fault}` with its status: one shape everywhere."""
+    """Return any error as problem details, or as a Refusal to whoever reads MessagePack."""
     headers: dict[str, str] = {}
     if isinstance(error, TriviumError):
         status, fault = error.status, Fault.of(error)
@@ -280,8 +294,10 @@ def refuse(request: AnyRequest, error: Exception) -> Response[bytes]:
     else:
         log.error("an unforeseen error", exc_info=error)
         status, fault = 500, Fault(code="internal", message="an internal error; it was logged")
-    media = _accepted(request.headers)
-    body = encode(Refusal(error=fault), media)
+    if _accepted(request.headers) == MSGPACK:
+        body, media = encode(Refusal(error=fault)), MSGPACK
+    else:
+        body, media = encode(Problem.of(fault, status), JSON), PROBLEM
     return Response(body, status_code=status, media_type=media, headers=headers)
 
 
@@ -293,6 +309,14 @@ def _said(request: AnyRequest, error: HTTPException) -> str:
         return f"{request.method} is not allowed at {request.url.path[:200]!r}; use {allowed}"
     if error.status_code == 413:
         return _LARGE
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        # Each names the field and what it should have been.
+        told = [
+            f"{each.get('key') or 'the body'}: {each.get('message')}"
+            for each in error.extra
+            if isinstance(each, dict)
+        ]
+        return "; ".join(told) or error.detail
     return error.detail
 
 
@@ -309,7 +333,8 @@ def _packed(part: Part | Answer | Fault, shape: Callable[[Part | Answer | Fault]
 
 def _event(part: Part | Answer | Fault) -> bytes:
     kind = type(part).__struct_config__.tag
-    return f"event: {kind}\ndata: ".encode() + encode(part, JSON) + b"\n\n"
+    told = Problem.of(part) if isinstance(part, Fault) else part
+    return f"event: {kind}\ndata: ".encode() + encode(told, JSON) + b"\n\n"
 
 
 def _facts(answer: Answer) -> Mapping[str, str]:
