@@ -48,7 +48,7 @@ from trivium.engine import Engine
 from trivium.errors import BadInput, RunFailed, TierError, TriviumError
 from trivium.function import Function, Loaded
 from trivium.kinds import Decoded, Given, Image, Text
-from trivium.run import closing
+from trivium.run import Step, closing
 from trivium.trace import Span, Tracer
 
 # The kernel's tests also run where no server library is.
@@ -289,6 +289,9 @@ class FakeHost:
     async def limit(self, work: Awaitable[T], ms: float | None) -> T:
         return await work
 
+    async def together(self, works: Sequence[Awaitable[T]]) -> list[T]:
+        return [await work for work in works]
+
     def later(self, work: Callable[[], Awaitable[None]]) -> None:
         self.postponed.append(work)
 
@@ -333,6 +336,42 @@ class Hop:
         asked = decode(encode(ask), Ask)
         self.asks.append(asked)
         return asked
+
+
+class Cut(BaseException):
+    """The process ended here."""
+
+
+class Diary:
+    """A journal in memory, whose writer is killed before its `last` word."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.done: dict[str, Answer] = {}
+        self.told: list[str] = []
+        self.asked: list[str] = []
+        self.last = last
+
+    async def recall(self, name: str, step: Step) -> Answer | None:
+        self._tell(f"recall {name}")
+        assert step.name == name
+        return self.done.get(name)
+
+    async def began(self, name: str, step: Step) -> None:
+        self._tell(f"began {name}")
+        self.asked.append(name)
+
+    async def ended(self, name: str, step: Step, found: Answer | TriviumError) -> None:
+        if isinstance(found, TriviumError):
+            self._tell(f"{found.code} {name}")
+            return
+        assert name not in self.done
+        self._tell(f"done {name}")
+        self.done[name] = found
+
+    def _tell(self, word: str) -> None:
+        if self.last is not None and len(self.told) >= self.last:
+            raise Cut
+        self.told.append(word)
 
 
 def load(source: str, made: Manifest, tier: Tier, digest: str = "0" * 64) -> Function:

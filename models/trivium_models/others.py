@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
-from trivium.contract import Ask, Plan, Tier, Variant
+from trivium import Asker
+from trivium.contract import Answer, Ask, Plan, Tier, Variant
 from trivium.engine import Engine
 from trivium.errors import BundleError
 from trivium.hosts.server.bundles import Bundle, find
@@ -13,7 +15,7 @@ from trivium.hosts.server.host import ServerHost
 from trivium.run import Pipeline, Trip
 
 
-class Others:
+class Others(Asker):
     """The bundles that are built, each as it runs on one tier, or on the next one that has it.
 
     `asked` counts what was asked, by the function's name.
@@ -32,13 +34,21 @@ class Others:
                 host.know(function, bundle)
                 self._engine.add(function)
 
-    async def __call__(self, name: str, /, **values: Any) -> Any:
-        """Return the other function's output, as the engine's own pipeline would."""
-        self.asked[name] = self.asked.get(name, 0) + 1
-        with self._engine.tracer.span(f"ask {name}", "") as span:
+    async def __call__(self, function: str, /, **values: Any) -> Any:
+        """Return the other function's output."""
+        return (await self.answer(function, function, **values)).output
+
+    async def answer(self, name: str, function: str, /, **values: Any) -> Answer:
+        """Return the other function's answer, as the engine's own pipeline would."""
+        self.asked[function] = self.asked.get(function, 0) + 1
+        with self._engine.tracer.span(f"ask {function}", "") as span:
             nothing = Plan(tiers=(), reason="")
             trip = Trip(Ask(), nothing, self._engine.tier, self._host.clock(), span)
-            return await Pipeline(self._engine, trip, span)(name, **values)
+            return await Pipeline(self._engine, trip, span).answer(name, function, **values)
+
+    async def together(self, *works: Awaitable[Any]) -> list[Any]:
+        """Return what all give, which run beside each other."""
+        return await self._host.together(works)
 
 
 def bundles(zoo: Path, tier: Tier) -> list[tuple[Bundle, Variant]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Meta
 
 from .contract import Answer, Ask, Blob, Budget, Resident, Tensor, Tier
-from .errors import TriviumError
+from .errors import TierError, TriviumError, Unanswered
 from .function import Asker, Models, function
 from .kinds import Audio, Document, Frame, Image, Series, Table, Text, Video
 from .nouns import Box, Forecast, Label, Mask, Segment, Speech
@@ -36,7 +36,9 @@ __all__ = [
     "Tensor",
     "Text",
     "Tier",
+    "TierError",
     "TriviumError",
+    "Unanswered",
     "Video",
     "function",
 ]

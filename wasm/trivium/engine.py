@@ -21,9 +21,10 @@ from .errors import (
     UnknownFunction,
 )
 from .function import Function
+from .host import Host
 from .memory import Memory
 from .router import PRICES, TARGET, choose
-from .run import Host, Leg, Pipeline, Run, Step, Trip, closing, weigh
+from .run import Journal, Leg, Pipeline, Run, Step, Trip, closing, weigh
 from .seen import Queue
 from .trace import Open, Tracer
 
@@ -115,15 +116,22 @@ class Engine:
         return roads
 
     async def infer(
-        self, ask: Ask, steps: Pipeline | None = None, aim: float | None = None
+        self,
+        ask: Ask,
+        steps: Pipeline | None = None,
+        aim: float | None = None,
+        *,
+        journal: Journal | None = None,
     ) -> Answer:
         """Answer `ask` on the first of its roads that can, within its budget.
 
         It may be one of a pipeline's `steps`, whose road is chosen to take no more than `aim`.
+        If it is a pipeline itself and runs here, `journal` remembers its steps.
         """
         started = self.host.clock()
         with self.tracer.span(f"infer {ask.function}", ask.trace) as span:
             trip = self._plan(ask, started, span, aim)
+            trip.journal = journal if steps is None else steps.journal
             if steps is not None:
                 # Whatever runs beside it may not count on that any more.
                 reserved = trip.price(trip.plan.tiers)
@@ -181,7 +189,9 @@ class Engine:
             # What there is was good enough to be planned.
             return answer
 
-    async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer | Fault]:
+    async def stream(
+        self, ask: Ask, *, journal: Journal | None = None
+    ) -> AsyncIterator[Part | Answer | Fault]:
         """Yield the parts of an answer; the last is the Answer, or a Fault after some parts.
 
         The budget is the time to the first part, and the longest gap between two.
@@ -189,6 +199,7 @@ class Engine:
         started = self.host.clock()
         with self.tracer.span(f"stream {ask.function}", ask.trace) as span:
             trip = self._plan(ask, started, span)
+            trip.journal = journal
             begun = False
             for leg in trip.legs:
                 price = trip.price(leg)

@@ -9,7 +9,8 @@ TriviumError            internal           500
 │  ├─ NotFound          not_found          404   or another tenant's
 │  ├─ UnknownFunction   unknown_function   404   only if no road has it
 │  ├─ Conflict          conflict           409   another version of the bundle is served here
-│  └─ QuotaExceeded     quota_exceeded     429   the caller's own quota
+│  ├─ QuotaExceeded     quota_exceeded     429   the caller's own quota
+│  └─ Cancelled         cancelled          499   it was given up
 ├─ BudgetError          over_budget        504   no road fits, or time ran out
 ├─ TierError            tier_failed        503   this tier could not; the next may
 │  ├─ ModelNotReady     model_not_ready    503
@@ -109,6 +110,13 @@ class QuotaExceeded(AskError):
     status = 429
 
 
+class Cancelled(AskError):
+    """It was given up by its caller, or with what it was a part of."""
+
+    code = "cancelled"
+    status = 499
+
+
 class BudgetError(TriviumError):
     """No road fits the budget, or time ran out."""
 
@@ -153,6 +161,13 @@ class BundleError(TriviumError):
     """A bundle's manifest, checksum or signature is wrong; nothing of it runs."""
 
     code = "bad_bundle"
+
+
+Unanswered = (UnknownFunction, NotAllowed, BudgetError, TierError)
+"""Why a step of a pipeline may go without an answer although it was asked rightly.
+
+No tier has the function, none may be asked, or is in time, or could. Its author may do without it.
+"""
 
 
 def _tree(kind: type[TriviumError]) -> list[type[TriviumError]]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import ModuleType
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 
 from .contract import (
+    Answer,
     Manifest,
     Option,
+    Plan,
     Resident,
     Schema,
     Tensor,
+    Tier,
+    Times,
     Variant,
 )
 from .errors import BadInput, BundleError, RunFailed
@@ -35,10 +39,41 @@ def function(name: str) -> Callable[[F], F]:
 
 
 class Asker(Protocol):
-    """What a pipeline calls to ask another function, within what is left of its own budget."""
+    """What a pipeline asks other functions by, each a step within what is left of its own budget.
 
-    async def __call__(self, name: str, /, **values: Any) -> Any:
-        """Return the other function's output; inputs and options are given by name."""
+    Inputs and options are given by name; outputs are plain data: dicts, lists, numbers, text.
+    Steps that raise may be answered otherwise: `except Unanswered`. A test may inherit from this:
+    only the first method must be its own.
+    """
+
+    def __call__(self, function: str, /, **values: Any) -> Coroutine[Any, Any, Any]:
+        """Return the output of `function`, as a step of that name."""
+
+    def step(
+        self,
+        name: str,  # noqa: ARG002 # whoever tests an author's function names nothing
+        function: str,
+        /,
+        **values: Any,
+    ) -> Coroutine[Any, Any, Any]:
+        """Return the output of `function`, as a step with a name of its own."""
+        return self(function, **values)
+
+    async def answer(self, name: str, function: str, /, **values: Any) -> Answer:
+        """Return the whole answer: its confidence, tier and model as well."""
+        return Answer(
+            function=function,
+            version="",
+            output=await self.step(name, function, **values),
+            tier=Tier.PAGE,
+            model="",
+            plan=Plan(tiers=(), reason=""),
+            ms=Times(),
+        )
+
+    async def together(self, *works: Awaitable[Any]) -> list[Any]:
+        """Return what all give, which run beside each other; if one fails, so do the others."""
+        return [await work for work in works]
 
 
 class Steps:

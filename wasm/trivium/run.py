@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Mapping,
+)
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from math import prod
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
+from msgspec import msgpack
 from msgspec.structs import replace
 
-from .contract import Answer, Ask, Blob, Cascade, Plan, Road, Tier, Times, Variant
-from .errors import BadInput, BudgetError, ModelNotReady, RunFailed, TierOverloaded, TriviumError
-from .function import Function, Loaded, Models
+from .contract import Answer, Ask, Blob, Cascade, Plan, Road, Tier, Times
+from .errors import (
+    BadInput,
+    BudgetError,
+    Cancelled,
+    ModelNotReady,
+    RunFailed,
+    TierOverloaded,
+    TriviumError,
+)
+from .function import Function, Models
+from .host import Host
 from .kinds import KINDS, Audio, Decoded, Given, Image, Text
 from .memory import Memory
 from .seen import Queue
@@ -22,55 +40,13 @@ T = TypeVar("T")
 Leg = tuple[Tier, ...]
 
 
-class Host(Protocol):
-    """What a tier's world provides; the kernel itself does no I/O and owns no clock.
+class Step(Ask, frozen=True, kw_only=True):
+    """What a pipeline asks: `held` are inputs that are decoded already; some have no file.
 
-    `lanes` is how many asks really run at once; `shadows` the share of the asks after which
-    another road may be asked as well, to learn how long it would have taken.
+    `name` is the step's own in its run, and the same when that is run again.
     """
 
-    lanes: int
-    shadows: float
-
-    def cold(self, function: Function) -> float:
-        """Return how many ms loading the function would take first; 0 if it is loaded."""
-
-    def clock(self) -> float:
-        """Return monotonic milliseconds."""
-
-    async def open(self, function: Function) -> Loaded:
-        """Return the function's sessions, loading them on first use; raise ModelNotReady."""
-
-    async def decode(self, kind: str, value: str | Blob, variant: Variant) -> Given:
-        """Return the input ready for the function; raise BadInput or TooLarge."""
-
-    async def encode(self, value: Decoded) -> Blob:
-        """Return a file from which another tier decodes the same."""
-
-    async def race(
-        self,
-        first: Callable[[], Awaitable[T]],
-        then: Callable[[], Awaitable[T]],
-        after_ms: float | None,
-    ) -> T:
-        """Return what comes first of `first` and `then`, and cancel the other.
-
-        `then` starts as soon as `first` raises a TierError, or after `after_ms`.
-        """
-
-    async def limit(self, work: Awaitable[T], ms: float | None) -> T:
-        """Return what `work` gives; after `ms` cancel it and raise BudgetError."""
-
-    def later(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` by and by, once what was answered is on its way; nobody waits for it."""
-
-    def report(self, error: BaseException, where: str | None) -> None:
-        """Tell the developer, not the caller, that a function failed."""
-
-
-class Step(Ask, frozen=True, kw_only=True):
-    """What a pipeline asks: `held` are inputs that are decoded already; some have no file."""
-
+    name: str = ""
     held: Mapping[str, Decoded] = {}
 
     async def plain(self, encode: Callable[[Decoded], Awaitable[Blob]]) -> Ask:
@@ -81,6 +57,24 @@ class Step(Ask, frozen=True, kw_only=True):
                 inputs[name] = await encode(value)
         rest = {each: getattr(self, each) for each in Ask.__struct_fields__ if each != "inputs"}
         return Ask(inputs=inputs, **rest)
+
+
+class Journal(Protocol):
+    """What is remembered of a pipeline's steps, so that none that finished is done twice.
+
+    `name` is unique within a run and the same when it is run again: `classify`, a second one
+    `classify#2`, in the second of what runs together `2/classify`, in a step that is a pipeline
+    itself `outer/classify`. Whoever recalls should look whether the step asks the same, too.
+    """
+
+    async def recall(self, name: str, step: Step) -> Answer | None:
+        """Return the answer of a step that finished before, or none: then it is asked."""
+
+    async def began(self, name: str, step: Step) -> None:
+        """Hear that a step is asked now."""
+
+    async def ended(self, name: str, step: Step, found: Answer | TriviumError) -> None:
+        """Hear what it answered, or why it failed; Cancelled if nobody waits for it any more."""
 
 
 class Trip:
@@ -95,6 +89,7 @@ class Trip:
         "begun",
         "failures",
         "here",
+        "journal",
         "legs",
         "plan",
         "size",
@@ -105,6 +100,7 @@ class Trip:
 
     def __init__(self, ask: Ask, plan: Plan, here: Tier, started: float, span: Open) -> None:
         self.ask = ask
+        self.journal: Journal | None = None
         self.plan = plan
         self.here = here
         self.size = weigh(ask)
@@ -310,23 +306,66 @@ class Run:
         )
 
 
+_BRANCH: ContextVar[str] = ContextVar("branch", default="")
+"""Which of the things that a pipeline does together asks."""
+
+
+def plain(output: Any) -> Any:
+    """Return an output as plain data: what another tier would have sent of it."""
+    return msgpack.decode(msgpack.encode(output))
+
+
 class Pipeline:
     """The asker that a pipeline's function is given: its steps share what is left of its budget.
 
     How much of the time from its begin on each step takes is learnt, and each is to take no more
     of what is left then. Only its road is chosen by that: one that takes longer is not given up.
+    What the journal remembers takes nothing.
     """
 
     def __init__(self, engine: Place, trip: Trip, span: Open) -> None:
         self._engine = engine
         self._trip = trip
         self._span = span
+        self._within = f"{trip.ask.name}/" if isinstance(trip.ask, Step) else ""
+        self._named: dict[str, int] = {}
         self._begun = 0
         self._done: list[tuple[int, float, float]] = []
+        self.journal = trip.journal
         self.spent = 0.0
 
-    async def __call__(self, name: str, /, **values: Any) -> Any:
-        """Return the output of `name`: Blobs and values of the kinds are inputs, others options."""
+    def __call__(self, function: str, /, **values: Any) -> Coroutine[Any, Any, Any]:
+        """Return the output of `function`, as a step of that name."""
+        return self._output(self._step(function, function, values))
+
+    def step(self, name: str, function: str, /, **values: Any) -> Coroutine[Any, Any, Any]:
+        """Return the output of `function`, as a step with a name of its own."""
+        return self._output(self._step(name, function, values))
+
+    def answer(self, name: str, function: str, /, **values: Any) -> Coroutine[Any, Any, Answer]:
+        """Return the whole answer: its confidence, tier and model as well."""
+        return self._ask(*self._step(name, function, values))
+
+    async def together(self, *works: Awaitable[Any]) -> list[Any]:
+        """Return what all give, which run beside each other; if one fails, so do the others."""
+
+        async def branch(number: int, work: Awaitable[Any]) -> Any:
+            before = _BRANCH.set(f"{outer}{number}/")
+            try:
+                return await work
+            finally:
+                _BRANCH.reset(before)
+
+        outer = _BRANCH.get()
+        return await self._engine.host.together(
+            [branch(number, work) for number, work in enumerate(works, 1)]
+        )
+
+    async def _output(self, asked: tuple[int, Step]) -> Any:
+        return (await self._ask(*asked)).output
+
+    def _step(self, name: str, function: str, values: Mapping[str, Any]) -> tuple[int, Step]:
+        """Return a step, named when it is asked for, whatever else runs; Blobs are inputs."""
         inputs: dict[str, str | Blob] = {}
         options: dict[str, Any] = {}
         held: dict[str, Decoded] = {}
@@ -342,25 +381,54 @@ class Pipeline:
                     held[key] = value
             else:
                 options[key] = value
-        engine, budget = self._engine, self._trip.ask.budget
-        place, begun = self._begun, engine.host.clock()
+        if "/" in name or "#" in name:
+            raise ValueError(f"a step is called {name!r}; its name must not have / or # in it")
+        full = f"{self._within}{_BRANCH.get()}{name}"
+        count = self._named[full] = self._named.get(full, 0) + 1
+        place = self._begun
         self._begun += 1
-        ms, spend = self._trip.left(begun), budget.spend
-        share = engine.memory.share(self._trip.ask.function, place)
-        aim = ms * share if ms is not None and share else None
-        if spend is not None:
-            spend = max(0.0, spend - self._trip.spent - self.spent)
-        step = Step(
-            function=name,
+        return place, Step(
+            name=full if count == 1 else f"{full}#{count}",
+            function=function,
             inputs=inputs,
             options=options,
             held=held,
-            budget=replace(budget, ms=ms, spend=spend),
-            trace=self._span.header,
         )
-        answer = await engine.infer(step, self, aim)
+
+    async def _ask(self, place: int, step: Step) -> Answer:
+        """Return the step's answer: pending, it is replayed, or runs until it is done or failed."""
+        engine, trip, journal, name = self._engine, self._trip, self.journal, step.name
+        with engine.tracer.span("step", self._span, **{"trivium.step": name}) as span:
+            state = span.attributes if span is not self._span else {}
+            if journal is not None:
+                state["trivium.state"] = "pending"
+                known = await journal.recall(name, step)
+                if known is not None:
+                    state["trivium.state"] = "replayed"
+                    return known
+            begun, budget = engine.host.clock(), trip.ask.budget
+            ms, spend = trip.left(begun), budget.spend
+            share = engine.memory.share(trip.ask.function, place)
+            aim = ms * share if ms is not None and share else None
+            if spend is not None:
+                spend = max(0.0, spend - trip.spent - self.spent)
+            step = replace(step, budget=replace(budget, ms=ms, spend=spend), trace=span.header)
+            state["trivium.state"] = "running"
+            try:
+                if journal is not None:
+                    await journal.began(name, step)
+                answer = await engine.infer(step, self, aim)
+                answer = replace(answer, output=plain(answer.output))
+            except BaseException as error:
+                state["trivium.state"] = "failed"
+                if journal is not None and not isinstance(error, GeneratorExit):
+                    await journal.ended(name, step, _ending(name, error))
+                raise
+            if journal is not None:
+                await journal.ended(name, step, answer)
+            state["trivium.state"] = "done"
         self._done.append((place, begun, engine.host.clock()))
-        return answer.output
+        return answer
 
     def learn(self, now: float) -> None:
         """Remember how much of the time from its begin on each step took, now that all is done."""
@@ -368,6 +436,15 @@ class Pipeline:
             if now > begun:
                 share = (ended - begun) / (now - begun)
                 self._engine.memory.stepped(self._trip.ask.function, place, share)
+
+
+def _ending(name: str, error: BaseException) -> TriviumError:
+    """Return why a step did not finish, as its journal is told."""
+    if isinstance(error, TriviumError):
+        return error
+    if isinstance(error, Exception):
+        return RunFailed(f"step {name} failed: {type(error).__name__}")
+    return Cancelled(f"step {name} was given up")
 
 
 def weigh(ask: Ask) -> int:

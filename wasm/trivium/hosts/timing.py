@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ..errors import BudgetError, TierError
@@ -42,6 +42,18 @@ class Timing:
                 return await work
         except TimeoutError as error:
             raise BudgetError(f"no answer within the {ms:.4g} ms that were left") from error
+
+    async def together(self, works: Sequence[Awaitable[T]]) -> list[T]:
+        """Return what all `works` give; if one raises, cancel the others, and raise it then."""
+        tasks = [asyncio.ensure_future(work) for work in works]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            # They may still have to say that they were given up.
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
 
     async def race(
         self,
