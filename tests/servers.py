@@ -14,6 +14,7 @@ from litestar import Litestar
 
 import toys
 from trivium.contract import JSON, MSGPACK, PROBLEM, encode
+from trivium.hosts.server.access import Policy
 from trivium.trace import Span
 from trivium_cloud.app import create_app as create_cloud
 from trivium_cloud.settings import Settings as CloudSettings
@@ -25,6 +26,7 @@ T = TypeVar("T")
 ORIGIN = "http://localhost:8080"
 KEY = "a-key-for-the-edge"
 CLOUD_KEY = "a-key-for-the-cloud"
+ACCESS = Policy(key_file=Path("nowhere"))
 
 
 class Room:
@@ -139,6 +141,9 @@ def serving(
     secret: str = "a secret of thirty-two characters",
     trust: Sequence[Path] = (),
     unsigned: bool = False,
+    access: Policy = ACCESS,
+    cloud_access: Policy = ACCESS,
+    cloud_key: str = CLOUD_KEY,
 ) -> Iterator[Servers]:
     """Run the real edge in front of the real cloud, without sockets."""
     spans: list[Span] = []
@@ -158,6 +163,7 @@ def serving(
                 trust=(toys.keys(), *trust),
                 unsigned=unsigned,
                 development=development,
+                access=cloud_access,
             ),
             spans.append,
         )
@@ -167,13 +173,14 @@ def serving(
                 bundles=tuple(bundles),
                 page=page,
                 cloud_url="http://cloud",
-                cloud_key=CLOUD_KEY,
+                cloud_key=cloud_key,
                 keys=(KEY,),
                 origins=(ORIGIN,),
                 secret=secret,
                 trust=(toys.keys(), *trust),
                 unsigned=unsigned,
                 development=development,
+                access=access,
             ),
             spans.append,
             link,

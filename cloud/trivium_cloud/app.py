@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 
 from litestar import Litestar
 
 import trivium
 from trivium.contract import Tier
-from trivium.errors import Unauthenticated
 from trivium.hosts.server import openapi, telemetry, web
-from trivium.hosts.server.access import Keys, bearer
+from trivium.hosts.server.access import Access, Keys
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.signing import Trust
 from trivium.trace import Span
@@ -34,11 +33,7 @@ def create_app(
         development=settings.development,
         gpu=True,
     )
-    keys = Keys(settings.keys)
-
-    def allow(headers: Mapping[str, str]) -> None:
-        if not keys.holds(bearer(headers.get("authorization", ""))):
-            raise Unauthenticated("the API key is not valid")
+    admit = Access(settings.access, Keys(settings.keys))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -46,7 +41,7 @@ def create_app(
             yield
 
     return Litestar(
-        [*server.routes(allow, public=False), openapi.route()],
+        [*server.routes(admit, public=False), openapi.route()],
         lifespan=[lifespan],
         exception_handlers={Exception: web.refuse},
         openapi_config=openapi.config("Trivium cloud", trivium.__version__),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from trivium.hosts.server.access import Policy
 
 PREFIX = "TRIVIUM_CLOUD_"
 SHARED = "TRIVIUM_"
@@ -19,7 +21,7 @@ class Settings:
     public keys, or folders of them, whose signatures on bundles count; `unsigned` lets in bundles
     without one. `development` follows changed bundles, and tells callers the line at which a
     function failed. `redis_url` names the Redis or Valkey that keeps what must outlive a process;
-    without one there are no tasks.
+    without one there are no tasks. `access` is what callers must show.
     """
 
     bundles: tuple[Path, ...]
@@ -28,6 +30,7 @@ class Settings:
     unsigned: bool = False
     development: bool = False
     redis_url: str = ""
+    access: Policy = field(default_factory=Policy)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -47,4 +50,5 @@ class Settings:
             unsigned=environ.get(f"{PREFIX}UNSIGNED", "") == "1",
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
             redis_url=environ.get(f"{SHARED}REDIS_URL", ""),
+            access=Policy.from_env(environ, PREFIX),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -22,8 +22,9 @@ import trivium
 from trivium.contract import JSON, MSGPACK, Tier, decode
 from trivium.errors import BadInput, Conflict, TooLarge, UnknownFunction
 from trivium.hosts.server import openapi, telemetry, web
-from trivium.hosts.server.access import TOKEN_S, Keys, PageTokens, bearer
+from trivium.hosts.server.access import TOKEN_S, Access, Keys, PageTokens
 from trivium.hosts.server.bundles import MANIFEST, SIGNATURE
+from trivium.hosts.server.callers import SCOPES
 from trivium.hosts.server.server import Server, cors
 from trivium.hosts.server.signing import Trust
 from trivium.hosts.server.upstream import HttpUpstream
@@ -90,19 +91,17 @@ def create_app(
         development=settings.development,
     )
     server.host.shadows = settings.shadows
-    keys = Keys(settings.keys)
-    tokens = PageTokens(settings.secret, settings.origins)
+    tokens = PageTokens(settings.secret, settings.origins, settings.page_tenant)
+    # Who holds a plain key here is no gateway, and speaks for nobody else.
+    scopes = frozenset(SCOPES) - {"behalf"}
+    admit = Access(settings.access, Keys(settings.keys), scopes, tokens)
     kernel = wheel.kernel()
-
-    def allow(headers: Mapping[str, str]) -> None:
-        credential = bearer(headers.get("authorization", ""))
-        if not keys.holds(credential):
-            tokens.check(credential, headers.get("origin", ""))
 
     @post("/v1/token", status_code=200, summary="A short-lived token for a page of our origins")
     async def token(request: Request[Any, Any, Any]) -> Token:
         origin = request.headers.get("origin", "")
-        return Token(token=tokens.issue(origin), expires_in=TOKEN_S)
+        before = request.headers.get("authorization", "").partition(" ")[2]
+        return Token(token=tokens.issue(origin, before), expires_in=TOKEN_S)
 
     @get("/v1/bundles", summary="The bundles that pages may load")
     async def bundles() -> list[Listing]:
@@ -150,7 +149,7 @@ def create_app(
 
     @post("/v1/spans", status_code=204, summary="Spans of a page, afterwards")
     async def spans(request: Request[Any, Any, Any]) -> None:
-        allow(request.headers)
+        await admit(request.scope)
         media = request.headers.get("content-type", "").partition(";")[0]
         if media not in (JSON, MSGPACK):
             raise BadInput(f"content type {media[:100]!r} is neither {JSON} nor {MSGPACK}")
@@ -167,7 +166,7 @@ def create_app(
             yield
 
     handlers: list[Any] = [
-        *server.routes(allow, public=True),
+        *server.routes(admit, public=True),
         token,
         bundles,
         vouching,

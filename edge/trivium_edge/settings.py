@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trivium.hosts.server.access import Policy
 from trivium.hosts.timing import Timing
 
 PREFIX = "TRIVIUM_EDGE_"
@@ -22,7 +23,8 @@ class Settings:
     keys, or folders of them, whose signatures on bundles count here and in our pages; `unsigned`
     lets in bundles without one. `development` follows changed bundles, and tells callers the line
     at which a function failed. `shadows` is the share of the asks after which another road may be
-    asked the same, to learn how long it would have taken.
+    asked the same, to learn how long it would have taken. `page_tenant` is whose all pages are;
+    without it each visitor is a tenant. `access` is what callers must show.
     """
 
     bundles: tuple[Path, ...]
@@ -36,6 +38,8 @@ class Settings:
     unsigned: bool = False
     development: bool = False
     shadows: float = Timing.shadows
+    page_tenant: str = ""
+    access: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:
         if not 0 <= self.shadows <= 1:
@@ -66,5 +70,7 @@ class Settings:
             unsigned=environ.get(f"{PREFIX}UNSIGNED", "") == "1",
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
             shadows=float(environ.get(f"{PREFIX}SHADOWS") or Timing.shadows),
+            page_tenant=environ.get(f"{PREFIX}PAGE_TENANT", ""),
+            access=Policy.from_env(environ, PREFIX),
             **({"secret": secret} if (secret := environ.get(f"{PREFIX}SECRET")) else {}),
         )

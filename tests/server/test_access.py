@@ -12,10 +12,11 @@ import pytest
 
 from servers import ORIGIN
 from trivium.errors import NotAllowed, Unauthenticated
-from trivium.hosts.server.access import TOKEN_S, Keys, PageTokens, bearer
+from trivium.hosts.server.access import RENEW_S, TOKEN_S, Keys, PageTokens, bearer
 
 SECRET = "a secret of more than thirty-two characters"
 OTHER = "https://other.example"
+VISITOR = "0123456789abcdef"
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def tokens() -> PageTokens:
 def forged(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     """Return a token with some claims changed; those of none are left out."""
     now = int(time.time())
-    whole = {"aud": ORIGIN, "scope": "infer", "iat": now, "exp": now + 60, **claims}
+    whole = {"aud": ORIGIN, "scope": "infer", "sub": VISITOR, "iat": now, "exp": now + 60, **claims}
     left = {name: value for name, value in whole.items() if value is not None}
     return jwt.encode(left, secret, algorithm=algorithm)
 
@@ -46,10 +47,39 @@ def test_keys_are_a_set() -> None:
 def test_a_token_lets_its_own_origin_in(tokens: PageTokens) -> None:
     """For ten minutes."""
     token = tokens.issue(ORIGIN)
-    tokens.check(token, ORIGIN)
+    caller = tokens.check(token, ORIGIN)
+    assert caller.scopes == {"infer", "tasks", "uploads", "feedback"}
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == TOKEN_S == 600
     assert SECRET not in token
+
+
+def test_each_visitor_of_a_page_is_a_tenant(tokens: PageTokens) -> None:
+    """One stays so over renewals, a day long, at the same origin, by a token of ours."""
+    one, two = tokens.issue(ORIGIN), tokens.issue(ORIGIN)
+    tenant = tokens.check(one, ORIGIN).tenant
+    assert tokens.check(two, ORIGIN).tenant != tenant
+    assert tokens.check(tokens.issue(ORIGIN, one), ORIGIN).tenant == tenant
+    stale = forged(exp=int(time.time()) - RENEW_S + 60)
+    assert tokens.check(tokens.issue(ORIGIN, stale), ORIGIN).subject == VISITOR
+    for before in (
+        forged(exp=int(time.time()) - RENEW_S - 60),
+        forged(secret="another secret of more than 32 letters"),
+        forged(sub="of-another:tenant"),
+        "nonsense",
+    ):
+        assert tokens.check(tokens.issue(ORIGIN, before), ORIGIN).subject != VISITOR
+    assert (
+        tokens.check(tokens.issue(OTHER, one), OTHER).tenant.split("-")[2] != tenant.split("-")[2]
+    )
+
+
+def test_pages_may_share_a_tenant() -> None:
+    """By a setting; its name is checked at once."""
+    tokens = PageTokens(SECRET, [ORIGIN], "visitors")
+    assert tokens.check(tokens.issue(ORIGIN), ORIGIN).tenant == "visitors"
+    with pytest.raises(Unauthenticated, match="is no tenant"):
+        PageTokens(SECRET, [ORIGIN], "a:b")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +120,7 @@ FORGED = {
     "no expiry": forged(exp=None),
     "no origin": forged(aud=None),
     "no scope": forged(scope=None),
+    "no visitor": forged(sub=None),
     "from the future": forged(iat=2**33),
     "an odd expiry": forged(exp="soon"),
     "no token": "hello",

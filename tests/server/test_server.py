@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from litestar import Litestar
+from litestar.types import Scope
 
 import servers
 import toys
 from trivium.contract import Ask, Tier
 from trivium.hosts.server import web
+from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.server import Server
 
 AGAIN = toys.COUNT.replace("len(words)", "-len(words)")
@@ -102,8 +103,9 @@ def test_a_refused_bundle_keeps_no_asks_alive(tmp_path: Path) -> None:
     (home / "function.py").write_text("changed")
     server = Server(Tier.EDGE, [tmp_path], toys.trust())
 
-    def everybody(_: Mapping[str, str]) -> None:
+    async def everybody(_: Scope) -> Caller:
         """Let everybody in."""
+        return Caller(tenant="all")
 
     app = Litestar(
         server.routes(everybody, public=True), exception_handlers={Exception: web.refuse}

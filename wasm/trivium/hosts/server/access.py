@@ -1,20 +1,97 @@
-"""Who may ask: a server with a key, or a page with a short-lived token of its origin?"""
+"""Who is let in: by an API key, a token, a client certificate, or a page's short-lived token?"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as changed
+from pathlib import Path
+from typing import Any
 
 import jwt
+from litestar.types import Scope
 
 from ...errors import NotAllowed, Unauthenticated
+from .callers import HEADERS, SCOPES, TENANT, USUAL, Caller, named, spoken_for
+from .identities import Identities
+from .keys import DEFAULT, PREFIX, KeyFile
 
 TOKEN_S = 600
 """How long a page's token is valid."""
 
+RENEW_S = 86400
+"""How long after its end a page that still holds it goes on as the same visitor."""
+
+FACTORS = ("key", "jwt", "mtls")
+
 _SCOPE = "infer"
+_PAGE = "page+jwt"
+_TENANT_CLAIM = "tenant"
+_SCOPES_CLAIM = "scope"
+_MASKS = ("", "results")
+_LOOKED_AT = frozenset(name.encode() for name in ("authorization", "x-api-key", "origin", *HEADERS))
+_VISITOR = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What callers must show, the same for each kind of server.
+
+    `factors` are alternatives, each of which is met by all of its factors together. `key_file` has
+    the API keys; `jwt_keys` is a JWKS file or https URL, `jwt_secret` in its place for development;
+    `jwt_issuer` and `jwt_audience` must be a token's own, `jwt_tenant` and `jwt_scopes` name its
+    claims. `mask` is `results` where personal data in all results is masked.
+    """
+
+    factors: tuple[frozenset[str], ...] = (frozenset({"key"}),)
+    key_file: Path = DEFAULT
+    jwt_keys: str = ""
+    jwt_secret: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_tenant: str = _TENANT_CLAIM
+    jwt_scopes: str = _SCOPES_CLAIM
+    mask: str = ""
+
+    def __post_init__(self) -> None:
+        for each in self.factors:
+            if not each or not each <= set(FACTORS):
+                raise ValueError(
+                    f"FACTORS has {'+'.join(sorted(each))!r}; a list of alternatives is allowed, "
+                    f"each made of {', '.join(FACTORS)}, such as key+jwt,key+mtls"
+                )
+        if any("jwt" in each for each in self.factors) and not (self.jwt_keys or self.jwt_secret):
+            raise ValueError("FACTORS asks for jwt; set JWT_KEYS, JWT_ISSUER and JWT_AUDIENCE")
+        if self.mask not in _MASKS:
+            raise ValueError(f"MASK is {self.mask!r}; it may be 'results', or nothing")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], prefix: str) -> Policy:
+        """Read the settings that begin with `prefix`."""
+
+        def word(name: str) -> str:
+            return environ.get(prefix + name, "").strip()
+
+        factors = tuple(
+            frozenset(part.strip() for part in each.split("+"))
+            for each in (word("FACTORS") or "key").split(",")
+        )
+        return cls(
+            factors=factors,
+            key_file=Path(word("KEY_FILE") or DEFAULT),
+            jwt_keys=word("JWT_KEYS"),
+            jwt_secret=word("JWT_SECRET"),
+            jwt_issuer=word("JWT_ISSUER"),
+            jwt_audience=word("JWT_AUDIENCE"),
+            jwt_tenant=word("JWT_TENANT") or _TENANT_CLAIM,
+            jwt_scopes=word("JWT_SCOPES") or _SCOPES_CLAIM,
+            mask=word("MASK"),
+        )
 
 
 class Keys:
@@ -33,31 +110,33 @@ class Keys:
 
 
 class PageTokens:
-    """Tokens for pages of certain origins, signed with a secret that never leaves the server."""
+    """Tokens for pages of certain origins, signed with a secret that never leaves the server.
 
-    def __init__(self, secret: str, origins: Sequence[str]) -> None:
+    Each visitor is a tenant of their own, unless all are given one `tenant`.
+    """
+
+    def __init__(self, secret: str, origins: Sequence[str], tenant: str = "") -> None:
         self._secret = secret
+        self._tenant = named(tenant) if tenant else ""
         self.origins = tuple(origins)
 
-    def issue(self, origin: str) -> str:
-        """Return a token bound to `origin`; raise NotAllowed for an origin we do not serve."""
+    def issue(self, origin: str, before: str = "") -> str:
+        """Return a token bound to `origin`; raise NotAllowed for an origin we do not serve.
+
+        A page that shows the token it had `before` stays the same visitor.
+        """
         if origin not in self.origins:
             known = ", ".join(self.origins) or "none"
             raise NotAllowed(f"origin {origin[:200]!r} is not allowed; allowed are: {known}")
         now = int(time.time())
         claims = {"aud": origin, "scope": _SCOPE, "iat": now, "exp": now + TOKEN_S}
-        return jwt.encode(claims, self._secret, algorithm="HS256")
+        claims["sub"] = self._visitor(origin, before) or secrets.token_hex(8)
+        return jwt.encode(claims, self._secret, algorithm="HS256", headers={"typ": _PAGE})
 
-    def check(self, token: str, origin: str) -> None:
-        """Raise Unauthenticated unless `token` was issued to `origin` and is still valid."""
+    def check(self, token: str, origin: str) -> Caller:
+        """Return whose `token` is; raise Unauthenticated unless `origin` got it and it is valid."""
         try:
-            claims = jwt.decode(
-                token,
-                self._secret,
-                algorithms=["HS256"],
-                audience=origin or "none",
-                options={"require": ["aud", "exp", "scope"]},
-            )
+            claims = self._read(token, origin)
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("the page's token has expired; fetch a new one") from None
         except jwt.InvalidAudienceError:
@@ -66,6 +145,141 @@ class PageTokens:
             raise Unauthenticated("the key or token is not valid") from None
         if claims["scope"] != _SCOPE:
             raise Unauthenticated(f"the token's scope is not {_SCOPE!r}")
+        page = hashlib.sha256(origin.encode()).hexdigest()[:8]
+        visitor = str(claims["sub"])
+        tenant = self._tenant or f"page-{page}-{visitor}"
+        return Caller(tenant=named(tenant), subject=visitor, scopes=USUAL)
+
+    def _visitor(self, origin: str, before: str) -> str:
+        try:
+            visitor = str(self._read(before, origin, RENEW_S)["sub"]) if before else ""
+        except jwt.InvalidTokenError:
+            return ""
+        return visitor if _VISITOR.fullmatch(visitor) else ""
+
+    def _read(self, token: str, origin: str, leeway: float = 0) -> dict[str, Any]:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            self._secret,
+            algorithms=["HS256"],
+            audience=origin or "none",
+            leeway=leeway,
+            options={"require": ["aud", "exp", "scope", "sub"]},
+        )
+        return claims
+
+
+class Access:
+    """Admits callers, by what a policy asks of them.
+
+    `keys` are plain ones that may do what `scopes` says; `pages` are believed where they are given.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        keys: Keys,
+        scopes: frozenset[str] = frozenset(SCOPES),
+        pages: PageTokens | None = None,
+    ) -> None:
+        self._policy = policy
+        self._plain = keys
+        self._pages = pages
+        self._file = KeyFile(policy.key_file)
+        self._identities = None
+        if policy.jwt_keys or policy.jwt_secret:
+            self._identities = Identities(
+                policy.jwt_issuer,
+                policy.jwt_audience,
+                source=policy.jwt_keys,
+                secret=policy.jwt_secret,
+                tenant=policy.jwt_tenant,
+                scopes=policy.jwt_scopes,
+            )
+        # Who holds such a key and says no more is no tenant of anyone's.
+        self._owner = Caller(tenant="", scopes=scopes)
+
+    async def __call__(self, scope: Scope) -> Caller:
+        """Return who sends a request; raise Unauthenticated or NotAllowed."""
+        said: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            if name in _LOOKED_AT:
+                if name.decode() in said:
+                    raise Unauthenticated(f"the header {name.decode()} was sent twice")
+                said[name.decode()] = value.decode("latin-1")
+        extensions: Mapping[str, Any] = scope.get("extensions") or {}
+        certificate = extensions.get("tls") or {}
+        caller = await self._shown(said, certificate)
+        if not said.keys().isdisjoint(HEADERS):
+            caller = spoken_for(caller, said)
+        if self._policy.mask and not caller.masked:
+            caller = changed(caller, masked=True)
+        return caller
+
+    async def _shown(self, said: Mapping[str, str], certificate: Mapping[str, Any]) -> Caller:
+        shown: dict[str, Caller] = {}
+        if certificate.get("client_cert_name"):
+            shown["mtls"] = Caller(
+                tenant=str(certificate.get("client_cert_tenant", "")),
+                subject=str(certificate["client_cert_name"]),
+            )
+        if "x-api-key" in said:
+            shown["key"] = self._key(said["x-api-key"], certificate)
+        if "authorization" in said or not shown:
+            credential = bearer(said.get("authorization", ""))
+            if "key" not in shown and self._is_key(credential):
+                shown["key"] = self._key(credential, certificate)
+            elif self._pages is not None and self._of_page(credential):
+                return self._pages.check(credential, said.get("origin", ""))
+            elif self._identities is not None:
+                shown["jwt"] = await self._identities.caller(credential)
+            else:
+                raise Unauthenticated("the API key is not valid")
+        if not any(each <= shown.keys() for each in self._policy.factors):
+            asked = " or ".join("+".join(sorted(each)) for each in self._policy.factors)
+            raise Unauthenticated(
+                f"this server asks for {asked}; shown was {'+'.join(sorted(shown))}"
+            )
+        return _one(shown)
+
+    def _is_key(self, credential: str) -> bool:
+        return credential.startswith(PREFIX) or self._plain.holds(credential)
+
+    def _key(self, credential: str, certificate: Mapping[str, Any]) -> Caller:
+        if self._plain.holds(credential):
+            return self._owner
+        key = self._file.find(credential)
+        if key.certificate and key.certificate != certificate.get("client_cert_name"):
+            raise Unauthenticated(f"the API key {key.id} is to be used with its own certificate")
+        return key.caller()
+
+    def _of_page(self, credential: str) -> bool:
+        if self._identities is None:
+            return True
+        try:
+            return jwt.get_unverified_header(credential).get("typ") == _PAGE
+        except jwt.InvalidTokenError:
+            return False
+
+
+def _one(shown: Mapping[str, Caller]) -> Caller:
+    """Return the one caller that all factors name; raise Unauthenticated if they do not agree."""
+    callers = [shown[name] for name in ("jwt", "key", "mtls") if name in shown]
+    tenants = {each.tenant for each in callers if each.tenant}
+    if len(tenants) > 1:
+        raise Unauthenticated("the credentials are of different tenants")
+    if not tenants and shown.keys() == {"mtls"}:
+        raise Unauthenticated("the client certificate names no tenant (its organisation, O)")
+    scopes = frozenset.intersection(*(each.scopes for each in callers))
+    key = shown.get("key", callers[0])
+    return Caller(
+        tenant=named(tenants.pop() if tenants else TENANT),
+        subject=next((each.subject for each in callers if each.subject), ""),
+        key=key.key,
+        scopes=scopes & USUAL if shown.keys() == {"mtls"} else scopes,
+        limits=key.limits,
+        masked=key.masked,
+    )
 
 
 def bearer(header: str) -> str:
@@ -77,4 +291,4 @@ def bearer(header: str) -> str:
 
 
 def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

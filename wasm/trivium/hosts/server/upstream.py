@@ -27,6 +27,7 @@ from ...contract import (
     encode,
 )
 from ...errors import BadInput, TierUnreachable, TooLarge, Unauthenticated
+from .callers import asking, behalf
 
 POLL_S = 2.0
 """How often the next hop is asked for its roads."""
@@ -200,4 +201,6 @@ def _packed(ask: Ask) -> bytes:
 
 
 def _headers(ask: Ask, accept: str) -> dict[str, str]:
-    return {"Content-Type": MSGPACK, "Accept": accept, "traceparent": ask.trace}
+    headers = {"Content-Type": MSGPACK, "Accept": accept, "traceparent": ask.trace}
+    caller = asking.get()
+    return headers if caller is None else headers | behalf(caller)
