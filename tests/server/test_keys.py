@@ -43,7 +43,7 @@ def test_a_key_lets_its_tenant_in(path: Path) -> None:
     key, credential = create(
         path, NOW, tenant="acme", name="shop", scopes=["infer"], limits=Limits(minute=5)
     )
-    caller = known(path).find(credential).caller()
+    caller = known(path).find(credential)[1]
     assert (caller.tenant, caller.subject, caller.key) == ("acme", "shop", key.id)
     assert caller.scopes == {"infer"}
     assert caller.limits.minute == 5
@@ -118,12 +118,12 @@ def test_a_rotated_key_overlaps(path: Path) -> None:
     key, first = create(path, NOW, tenant="acme")
     _, second = rotate(path, key.id, NOW, 100)
     for credential in (first, second):
-        assert known(path, NOW + 99).find(credential).tenant == "acme"
+        assert known(path, NOW + 99).find(credential)[1].tenant == "acme"
     _, third = rotate(path, key.id, NOW + 50, 1000)
     late = known(path, NOW + 101)
     with pytest.raises(Unauthenticated):
         late.find(first)
-    assert late.find(second).id == late.find(third).id == key.id
+    assert late.find(second)[0].id == late.find(third)[0].id == key.id
     _, fourth = rotate(path, key.id, NOW + 200, 0)
     last = known(path, NOW + 200)
     last.find(fourth)
@@ -205,7 +205,7 @@ def test_the_command_makes_lists_turns_and_ends_keys(
     assert made["key"].startswith(f"tvm_{made['id']}_")
     assert made["scopes"] == ["infer", "tasks"]
     assert made["limits"] == "minute=60,day=1000"
-    assert KeyFile(path).find(made["key"]).tenant == "acme"
+    assert KeyFile(path).find(made["key"])[1].tenant == "acme"
     (row,) = said(capsys, "list", *where)
     assert "key" not in row
     assert (row["state"], row["tenant"], row["secrets"]) == ("valid", "acme", 1)

@@ -34,7 +34,7 @@ _PAGE = "page+jwt"
 _TENANT_CLAIM = "tenant"
 _SCOPES_CLAIM = "scope"
 _MASKS = ("", "results")
-_LOOKED_AT = frozenset(name.encode() for name in ("authorization", "x-api-key", "origin", *HEADERS))
+_LOOKED_AT = {name.encode(): name for name in ("authorization", "x-api-key", "origin", *HEADERS)}
 _VISITOR = re.compile(r"[0-9a-f]{16}")
 
 
@@ -198,19 +198,23 @@ class Access:
             )
         # Who holds such a key and says no more is no tenant of anyone's.
         self._owner = Caller(tenant="", scopes=scopes)
+        self._alone = Caller(tenant=TENANT, scopes=scopes)
 
     async def __call__(self, scope: Scope) -> Caller:
         """Return who sends a request; raise Unauthenticated or NotAllowed."""
         said: dict[str, str] = {}
+        spoken = False
         for name, value in scope["headers"]:
-            if name in _LOOKED_AT:
-                if name.decode() in said:
-                    raise Unauthenticated(f"the header {name.decode()} was sent twice")
-                said[name.decode()] = value.decode("latin-1")
+            known = _LOOKED_AT.get(name)
+            if known is not None:
+                if known in said:
+                    raise Unauthenticated(f"the header {known} was sent twice")
+                said[known] = value.decode("latin-1")
+                spoken = spoken or known in HEADERS
         extensions: Mapping[str, Any] = scope.get("extensions") or {}
         certificate = extensions.get("tls") or {}
         caller = await self._shown(said, certificate)
-        if not said.keys().isdisjoint(HEADERS):
+        if spoken:
             caller = spoken_for(caller, said)
         if self._policy.mask and not caller.masked:
             caller = changed(caller, masked=True)
@@ -224,11 +228,15 @@ class Access:
                 subject=str(certificate["client_cert_name"]),
             )
         if "x-api-key" in said:
-            shown["key"] = self._key(said["x-api-key"], certificate)
+            found = self._key(said["x-api-key"], certificate)
+            if found is None:
+                raise Unauthenticated("the API key is not valid")
+            shown["key"] = found
         if "authorization" in said or not shown:
             credential = bearer(said.get("authorization", ""))
-            if "key" not in shown and self._is_key(credential):
-                shown["key"] = self._key(credential, certificate)
+            key = None if "key" in shown else self._key(credential, certificate)
+            if key is not None:
+                shown["key"] = key
             elif self._pages is not None and self._of_page(credential):
                 return self._pages.check(credential, said.get("origin", ""))
             elif self._identities is not None:
@@ -240,18 +248,20 @@ class Access:
             raise Unauthenticated(
                 f"this server asks for {asked}; shown was {'+'.join(sorted(shown))}"
             )
+        if len(shown) == 1 and "key" in shown:
+            return shown["key"] if shown["key"].tenant else self._alone
         return _one(shown)
 
-    def _is_key(self, credential: str) -> bool:
-        return credential.startswith(PREFIX) or self._plain.holds(credential)
-
-    def _key(self, credential: str, certificate: Mapping[str, Any]) -> Caller:
+    def _key(self, credential: str, certificate: Mapping[str, Any]) -> Caller | None:
+        """Return whose key it is; none if it does not look like one."""
         if self._plain.holds(credential):
             return self._owner
-        key = self._file.find(credential)
+        if not credential.startswith(PREFIX):
+            return None
+        key, caller = self._file.find(credential)
         if key.certificate and key.certificate != certificate.get("client_cert_name"):
             raise Unauthenticated(f"the API key {key.id} is to be used with its own certificate")
-        return key.caller()
+        return caller
 
     def _of_page(self, credential: str) -> bool:
         if self._identities is None:

@@ -97,19 +97,22 @@ class KeyFile:
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._clock = clock
-        self._keys: dict[str, Key] = {}
+        self._keys: dict[str, tuple[Key, Caller]] = {}
         self._stamp: object = ()
         self._looked = -LOOK_S
         self._touched: dict[str, float] = {}
         self._follow(first=True)
 
-    def find(self, credential: str) -> Key:
-        """Return the key that `credential` is; raise Unauthenticated if it is none or has ended."""
+    def find(self, credential: str) -> tuple[Key, Caller]:
+        """Return the key that `credential` is, and who asks with it.
+
+        Raises Unauthenticated if it is none, or has ended.
+        """
         match = _KEY.fullmatch(credential)
         # A key that was made just now is looked for at once.
         if time.monotonic() - self._looked >= LOOK_S or (match and match[1] not in self._keys):
             self._follow()
-        key = self._keys.get(match[1]) if match else None
+        key, caller = self._keys.get(match[1] if match else "", (None, None))
         digest = _digest(credential)
         now = self._clock()
         holds = False
@@ -118,12 +121,12 @@ class KeyFile:
             known = bytes.fromhex(secret.hash) if secret else _NOBODY
             alike = hmac.compare_digest(digest, known)
             holds |= bool(alike and secret and (not secret.expires or now < secret.expires))
-        if key is None or not holds:
+        if key is None or caller is None or not holds:
             raise Unauthenticated("the API key is not valid")
         if (state := key.state(now)) != "valid":
             raise Unauthenticated(f"the API key {key.id} is {state}")
         self._used(key.id, now)
-        return key
+        return key, caller
 
     def _follow(self, first: bool = False) -> None:
         self._looked = time.monotonic()
@@ -134,7 +137,7 @@ class KeyFile:
                 return
             if stat.st_mode & 0o022:
                 raise ValueError("others may write to it; run: chmod 600")
-            self._keys = {key.id: key for key in _read(self.path)}
+            self._keys = {key.id: (key, key.caller()) for key in _read(self.path)}
             self._stamp = stamp
         except FileNotFoundError:
             if self._keys:
