@@ -20,6 +20,8 @@ from trivium.contract import Input, Manifest, Option, Tier
 IMAGE = Input(name="image", kind="image")
 LEAST = Option(name="least", schema={"type": "integer", "minimum": 1}, default=1)
 
+SEED = Option(name="seed", schema={"anyOf": [{"type": "integer"}, {"type": "null"}]})
+
 SPELL = """
 from collections.abc import AsyncIterator
 from trivium import Text, function

@@ -16,6 +16,7 @@ from trivium.hosts.server.server import Server
 from trivium.hosts.server.signing import Trust
 from trivium.trace import Span
 
+from .cache import Cache
 from .settings import Settings
 
 
@@ -34,11 +35,13 @@ def create_app(
         gpu=True,
     )
     admit = Access(settings.access, Keys(settings.keys))
+    cache = Cache(server, settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with server.running(export):
             yield
+        await cache.close()
 
     return Litestar(
         [*server.routes(admit, public=False), openapi.route()],

@@ -21,7 +21,10 @@ class Settings:
     public keys, or folders of them, whose signatures on bundles count; `unsigned` lets in bundles
     without one. `development` follows changed bundles, and tells callers the line at which a
     function failed. `redis_url` names the Redis or Valkey that keeps what must outlive a process;
-    without one there are no tasks. `access` is what callers must show.
+    without one there are no tasks. `access` is what callers must show. `cache_url` names
+    one for answers alone, `memcached_url` a Memcached for vectors: both are else kept in the first.
+    An answer is given again for `cache_s` seconds (0: never), and for `stale_s` more when asking
+    fails.
     """
 
     bundles: tuple[Path, ...]
@@ -31,6 +34,10 @@ class Settings:
     development: bool = False
     redis_url: str = ""
     access: Policy = field(default_factory=Policy)
+    cache_url: str = ""
+    memcached_url: str = ""
+    cache_s: float = 300.0
+    stale_s: float = 3600.0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -51,4 +58,8 @@ class Settings:
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
             redis_url=environ.get(f"{SHARED}REDIS_URL", ""),
             access=Policy.from_env(environ, PREFIX),
+            cache_url=environ.get(f"{PREFIX}CACHE_URL", ""),
+            memcached_url=environ.get(f"{SHARED}MEMCACHED_URL", ""),
+            cache_s=float(environ.get(f"{PREFIX}CACHE_S", "300")),
+            stale_s=float(environ.get(f"{PREFIX}STALE_S", "3600")),
         )

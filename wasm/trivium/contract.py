@@ -156,7 +156,7 @@ class Answer(Noun, frozen=True, kw_only=True, tag_field="kind", tag="answer"):
     `expected` holds the p5, p50 and p95 that the plan had for the road that answered, `took` the
     milliseconds that road really took: both as seen from the tier that planned. `spent` is the
     price of all that was begun. `confidence` is how likely the full variant says the same, where
-    that is known.
+    that is known. `cached`, where there is a cache, is `hit`, `miss`, `stale` or `bypass`.
     """
 
     function: str
@@ -172,6 +172,7 @@ class Answer(Noun, frozen=True, kw_only=True, tag_field="kind", tag="answer"):
     took: float = 0.0
     spent: float = 0.0
     confidence: float | None = None
+    cached: str = ""
 
 
 class Fault(Noun, frozen=True, kw_only=True, tag_field="kind", tag="fault"):

@@ -72,6 +72,7 @@ HEADERS = (
     "trivium-model",
     "trivium-expected",
     "trivium-queue",
+    "trivium-cache",
     "server-timing",
     "traceparent",
 )
@@ -339,7 +340,7 @@ def _event(part: Part | Answer | Fault) -> bytes:
 
 def _facts(answer: Answer) -> Mapping[str, str]:
     ms, expected = answer.ms, answer.expected or ()
-    return {
+    facts = {
         "trivium-tier": answer.tier,
         "trivium-plan": answer.plan.reason.encode("ascii", "replace").decode(),
         "trivium-model": answer.model,
@@ -351,6 +352,9 @@ def _facts(answer: Answer) -> Mapping[str, str]:
         ),
         "traceparent": answer.trace,
     }
+    if answer.cached:
+        facts["trivium-cache"] = answer.cached
+    return facts
 
 
 assert set(_STATUS_CODES.values()) <= ERRORS.keys()
