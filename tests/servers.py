@@ -27,6 +27,7 @@ ORIGIN = "http://localhost:8080"
 KEY = "a-key-for-the-edge"
 CLOUD_KEY = "a-key-for-the-cloud"
 ACCESS = Policy(key_file=Path("nowhere"))
+DEFAULTS = "text=text.nope|text.count,image=image.size,image+text=mixed.tell"
 
 
 class Room:
@@ -164,6 +165,7 @@ def serving(
                 unsigned=unsigned,
                 development=development,
                 access=cloud_access,
+                defaults=DEFAULTS,
             ),
             spans.append,
         )

@@ -17,6 +17,9 @@ from trivium.hosts.server.signing import Trust
 from trivium.trace import Span
 
 from .cache import Cache
+from .multimodal import Multimodal
+from .outside import Fetcher
+from .parts import MOST_BYTES
 from .settings import Settings
 
 
@@ -36,15 +39,19 @@ def create_app(
     )
     admit = Access(settings.access, Keys(settings.keys))
     cache = Cache(server, settings)
+    fetcher = Fetcher(settings.fetch, max(MOST_BYTES.values()))
+    multimodal = Multimodal(
+        server=server, admit=admit, cache=cache, fetcher=fetcher, defaults=settings.defaults
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with server.running(export):
+        async with server.running(export), contextlib.aclosing(fetcher):
             yield
         await cache.close()
 
     return Litestar(
-        [*server.routes(admit, public=False), openapi.route()],
+        [*server.routes(admit, public=False), multimodal.route(), openapi.route()],
         lifespan=[lifespan],
         exception_handlers={Exception: web.refuse},
         openapi_config=openapi.config("Trivium cloud", trivium.__version__),

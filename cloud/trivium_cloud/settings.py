@@ -12,6 +12,13 @@ PREFIX = "TRIVIUM_CLOUD_"
 SHARED = "TRIVIUM_"
 """What servers share, such as a Redis, is set once for all of them."""
 
+DEFAULTS = (
+    "text=text.generate|text.embed,image=image.describe,audio=audio.transcribe|audio.activity,"
+    "video=video.describe,document=document.read,series=series.forecast,"
+    "image+text=image_text.answer|match.image_text"
+)
+"""Which function answers parts of these kinds, where none is named: the first that is there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -25,6 +32,8 @@ class Settings:
     one for answers alone, `memcached_url` a Memcached for vectors: both are else kept in the first.
     An answer is given again for `cache_s` seconds (0: never), and for `stale_s` more when asking
     fails.
+    `defaults` say which function answers parts of which kinds
+    where a request names none; `fetch` are the hosts from which files may be fetched by URL.
     """
 
     bundles: tuple[Path, ...]
@@ -38,6 +47,8 @@ class Settings:
     memcached_url: str = ""
     cache_s: float = 300.0
     stale_s: float = 3600.0
+    defaults: str = DEFAULTS
+    fetch: tuple[str, ...] = ()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -62,4 +73,10 @@ class Settings:
             memcached_url=environ.get(f"{SHARED}MEMCACHED_URL", ""),
             cache_s=float(environ.get(f"{PREFIX}CACHE_S", "300")),
             stale_s=float(environ.get(f"{PREFIX}STALE_S", "3600")),
+            defaults=environ.get(f"{PREFIX}DEFAULTS") or DEFAULTS,
+            fetch=tuple(
+                filter(
+                    None, (each.strip() for each in environ.get(f"{PREFIX}FETCH", "").split(","))
+                )
+            ),
         )

@@ -15,7 +15,7 @@ from litestar.config.cors import CORSConfig
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from ...contract import Road, Tier, Upstream
+from ...contract import Road, Schema, Tier, Upstream
 from ...engine import Engine
 from ...errors import BundleError, UnknownFunction
 from ...function import Function
@@ -129,11 +129,20 @@ class Server:
         """Return the response to one ask of `caller` for the function `name`."""
         caller.check("infer")
         asking.set(caller)
+        ask = await web.read_ask(request, name, self.schema(name))
+        if web.streaming(request):
+            return await web.stream(request, self.engine.stream(ask))
+        return web.respond(request, await self.engine.infer(ask))
+
+    def schema(self, name: str) -> Schema | None:
+        """Return what the function `name` takes, if its bundle is here; raise UnknownFunction.
+
+        A function that only the next hops have is known without it.
+        """
         if name in self.broken:
             # Raised anew for each ask: its traceback would keep them all alive.
             raise self.broken[name].with_traceback(None)
         bundle = self.bundles.get(name) or self.absent.get(name)
-        schema = bundle.manifest.function if bundle else None
         if name not in self.bundles and not self.engine.roads(name):
             if name in self.absent:
                 raise UnknownFunction(
@@ -142,10 +151,7 @@ class Server:
                 )
             known = ", ".join(sorted(self.roads())) or "none"
             raise UnknownFunction(f"there is no function {name[:100]!r}; there are: {known}")
-        ask = await web.read_ask(request, name, schema)
-        if web.streaming(request):
-            return await web.stream(request, self.engine.stream(ask))
-        return web.respond(request, await self.engine.infer(ask))
+        return bundle.manifest.function if bundle else None
 
     def _drop(self, name: str) -> None:
         self.broken.pop(name, None)

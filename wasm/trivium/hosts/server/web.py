@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
 from litestar.exceptions import (
+    ClientException,
     HTTPException,
     MethodNotAllowedException,
     NotFoundException,
@@ -63,6 +65,9 @@ AnyConnection = ASGIConnection[Any, Any, Any, Any]
 MOST_BODY = 48 << 20
 """Bytes of one request: an image at its limit still fits when a JSON body carries it in base64."""
 
+STALL_S = 20.0
+"""Seconds that a client may leave a body without a byte where its request is read in pieces."""
+
 INFER = "/v1/infer"
 """Under this path asks are answered, each function by its name."""
 
@@ -90,7 +95,7 @@ ASK_HEADERS = (
 
 ANY = "*/*"
 _LARGE = f"the request is too large; at most {MOST_BODY} bytes are allowed"
-_KINDS = {
+TAKEN = {
     "text": ("text/plain",),
     "image": tuple(IMAGES),
     "audio": tuple(SOUNDS),
@@ -98,6 +103,8 @@ _KINDS = {
     "document": (ANY,),
     **dict.fromkeys(tabular.READ, (tabular.CSV,)),
 }
+"""The media types that each kind of input is taken in."""
+
 _STATUS_CODES = {
     401: "unauthenticated",
     403: "not_allowed",
@@ -121,6 +128,11 @@ def asked(scope: Scope) -> str:
     return name
 
 
+def said(scope: Scope) -> dict[str, str]:
+    """Return the headers by lower-case name, the last of those that come twice."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
 class Incoming:
     """A request as ASGI gives it: what an ask needs of one, and no more.
 
@@ -128,16 +140,14 @@ class Incoming:
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
+        self.headers = said(scope)
         self.query: bytes = scope["query_string"]
         self._receive = receive
 
     async def body(self) -> bytes:
         """Return the whole body; raise TooLarge above MOST_BODY, before it is taken in."""
-        said = self.headers.get("content-length", "")
-        if said.isdecimal() and int(said) > MOST_BODY:
+        length = self.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > MOST_BODY:
             raise TooLarge(_LARGE)
         body = bytearray()
         while True:
@@ -151,6 +161,29 @@ class Incoming:
                 raise TooLarge(_LARGE)
             if not message.get("more_body"):
                 return bytes(body)
+
+    async def pieces(self, most: int = MOST_BODY) -> AsyncIterator[bytes]:
+        """Yield the body as it comes; raise TooLarge above `most` bytes, and when it stalls."""
+        large = f"the request is too large; at most {most} bytes are allowed"
+        length = self.headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > most:
+            raise TooLarge(large)
+        size, more = 0, True
+        while more:
+            try:
+                message: Any = await asyncio.wait_for(self._receive(), STALL_S)
+            except TimeoutError:
+                raise ClientException(
+                    f"the body stalled for {STALL_S:g} s after {size} bytes", status_code=408
+                ) from None
+            if message["type"] != "http.request":
+                raise BadInput(f"the client left after {size} bytes of the body")
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            size += len(piece)
+            if size > most:
+                raise TooLarge(large)
+            if piece:
+                yield piece
 
 
 async def read_ask(request: Incoming, name: str, schema: Schema | None) -> Ask:
@@ -176,9 +209,9 @@ def _raw(
     request: Incoming, media: str, parameters: str, body: bytes, name: str, schema: Schema | None
 ) -> Ask:
     inputs = schema.inputs if schema else ()
-    taker = next((each for each in inputs if {media, ANY} & {*_KINDS.get(each.kind, ())}), None)
+    taker = next((each for each in inputs if {media, ANY} & {*TAKEN.get(each.kind, ())}), None)
     if taker is None:
-        kinds = (kind for each in inputs for kind in _KINDS.get(each.kind, ()))
+        kinds = (kind for each in inputs for kind in TAKEN.get(each.kind, ()))
         allowed = [*kinds, JSON, MSGPACK]
         raise BadInput(
             f"content type {media[:100]!r} is none that {name} takes: {', '.join(allowed)}"
@@ -212,8 +245,11 @@ def _raw(
 class Reply:
     """A finished response as an ASGI application: nothing is left to be negotiated or merged."""
 
-    def __init__(self, body: bytes, media: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, body: bytes, media: str, headers: Mapping[str, str], status: int = 200
+    ) -> None:
         self._body = body
+        self._status = status
         self._headers = [
             (b"content-type", media.encode()),
             (b"content-length", b"%d" % len(body)),
@@ -223,7 +259,7 @@ class Reply:
     async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
         start: HTTPResponseStartEvent = {
             "type": "http.response.start",
-            "status": 200,
+            "status": self._status,
             "headers": self._headers,
         }
         await send(start)
@@ -245,6 +281,12 @@ def respond(request: Incoming, answer: Answer) -> Reply:
             f"{answer.function} returned what can't be sent: {error}", tier=answer.tier
         ) from error
     return Reply(content, media, _facts(answer))
+
+
+def reply(request: Incoming, value: object, headers: Mapping[str, str], status: int) -> Reply:
+    """Return any of our nouns in the form the request accepts."""
+    media = _accepted(request.headers)
+    return Reply(encode(value, media), media, headers, status)
 
 
 async def stream(request: Incoming, parts: AsyncIterator[Part | Answer | Fault]) -> ASGIApp:
