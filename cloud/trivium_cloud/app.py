@@ -20,6 +20,7 @@ from .cache import Cache
 from .multimodal import Multimodal
 from .outside import Fetcher
 from .parts import MOST_BYTES
+from .quotas import Quotas
 from .settings import Settings
 
 
@@ -37,7 +38,8 @@ def create_app(
         development=settings.development,
         gpu=True,
     )
-    admit = Access(settings.access, Keys(settings.keys))
+    quotas = Quotas(settings.redis_url, settings.limits)
+    admit = quotas.admitting(Access(settings.access, Keys(settings.keys)))
     cache = Cache(server, settings)
     fetcher = Fetcher(settings.fetch, max(MOST_BYTES.values()))
     multimodal = Multimodal(
@@ -49,11 +51,13 @@ def create_app(
         async with server.running(export), contextlib.aclosing(fetcher):
             yield
         await cache.close()
+        await quotas.close()
 
     return Litestar(
         [*server.routes(admit, public=False), multimodal.route(), openapi.route()],
         lifespan=[lifespan],
         exception_handlers={Exception: web.refuse},
+        before_send=[quotas.tell] if settings.redis_url else [],
         openapi_config=openapi.config("Trivium cloud", trivium.__version__),
         request_max_body_size=web.MOST_BODY,
         logging_config=None,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from trivium.hosts.server.access import Policy
 
+from .callers import Limits
+
 PREFIX = "TRIVIUM_CLOUD_"
 SHARED = "TRIVIUM_"
 """What servers share, such as a Redis, is set once for all of them."""
@@ -28,8 +30,8 @@ class Settings:
     public keys, or folders of them, whose signatures on bundles count; `unsigned` lets in bundles
     without one. `development` follows changed bundles, and tells callers the line at which a
     function failed. `redis_url` names the Redis or Valkey that keeps what must outlive a process;
-    without one there are no tasks. `access` is what callers must show. `cache_url` names
-    one for answers alone, `memcached_url` a Memcached for vectors: both are else kept in the first.
+    without one there are no tasks, and nothing is counted. `limits` are those of each tenant,
+    `access` is what callers must show. `cache_url` names one for answers alone, `memcached_url` a Memcached for vectors: both are else kept in the first.
     An answer is given again for `cache_s` seconds (0: never), and for `stale_s` more when asking
     fails.
     `defaults` say which function answers parts of which kinds
@@ -42,6 +44,7 @@ class Settings:
     unsigned: bool = False
     development: bool = False
     redis_url: str = ""
+    limits: Limits = field(default_factory=Limits)
     access: Policy = field(default_factory=Policy)
     cache_url: str = ""
     memcached_url: str = ""
@@ -68,6 +71,7 @@ class Settings:
             unsigned=environ.get(f"{PREFIX}UNSIGNED", "") == "1",
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
             redis_url=environ.get(f"{SHARED}REDIS_URL", ""),
+            limits=Limits.read(environ.get(f"{PREFIX}LIMITS", "")),
             access=Policy.from_env(environ, PREFIX),
             cache_url=environ.get(f"{PREFIX}CACHE_URL", ""),
             memcached_url=environ.get(f"{SHARED}MEMCACHED_URL", ""),

@@ -51,6 +51,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             found[name.strip()] = int(value)
         return cls(**found)
 
+    def __bool__(self) -> bool:
+        return self != _NO_LIMITS
+
     def __str__(self) -> str:
         return ",".join(f"{name}={value}" for name, value in asdict(self).items() if value)
 

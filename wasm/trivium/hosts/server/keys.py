@@ -128,6 +128,11 @@ class KeyFile:
         self._used(key.id, now)
         return key, caller
 
+    def limits(self, key: str) -> Limits:
+        """Return the limits of the key with an id; none of a key that isn't known here."""
+        _, caller = self._keys.get(key, (None, None))
+        return caller.limits if caller else Limits()
+
     def _follow(self, first: bool = False) -> None:
         self._looked = time.monotonic()
         try:

@@ -221,7 +221,7 @@ def cors(origins: Sequence[str]) -> CORSConfig:
             "tracestate",
             *web.ASK_HEADERS,
         ],
-        expose_headers=[*web.HEADERS, "retry-after"],
+        expose_headers=[*web.HEADERS, "retry-after", "ratelimit", "ratelimit-policy"],
         max_age=600,
     )
 
