@@ -31,11 +31,11 @@ class Settings:
     without one. `development` follows changed bundles, and tells callers the line at which a
     function failed. `redis_url` names the Redis or Valkey that keeps what must outlive a process;
     without one there are no tasks, and nothing is counted. `limits` are those of each tenant,
-    `access` is what callers must show. `cache_url` names one for answers alone, `memcached_url` a Memcached for vectors: both are else kept in the first.
-    An answer is given again for `cache_s` seconds (0: never), and for `stale_s` more when asking
-    fails.
-    `defaults` say which function answers parts of which kinds
-    where a request names none; `fetch` are the hosts from which files may be fetched by URL.
+    `access` is what callers must show. `cache_url` names one for answers alone, `memcached_url` a
+    Memcached for vectors: both are else kept in the first. An answer is given again for `cache_s`
+    seconds (0: never), and for `stale_s` more when asking fails. `defaults` say which function
+    answers parts of which kinds where a request names none; `fetch` are the hosts from which files
+    may be fetched by URL.
     """
 
     bundles: tuple[Path, ...]
