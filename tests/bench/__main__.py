@@ -11,7 +11,7 @@ import msgspec
 
 from bench.record import Record, targets
 
-NAMES = ("router", "servers", "page", "loops", "kit", "gpu")
+NAMES = ("router", "servers", "page", "loops", "kit", "gpu", "cache")
 
 
 def main() -> int:
