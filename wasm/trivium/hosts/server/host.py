@@ -21,6 +21,7 @@ from .. import limits, tabular
 from ..timing import Timing
 from . import audio, media, video
 from .bundles import Bundle
+from .compiled import engines
 from .documents import Pages
 from .loops import NumPy
 from .session import Lanes, OrtSession, open_graph, tensor
@@ -77,6 +78,7 @@ class ServerHost(Timing):
         self.lanes = os.cpu_count() or 1
         self._load_ms = LOAD_MS
         self._gpu = gpu
+        self._engines = engines() if gpu else None
         self._log = logging.getLogger(log)
         self._bundles: dict[Function, Bundle] = {}
         self._loading: dict[Function, asyncio.Future[Loaded]] = {}
@@ -175,7 +177,7 @@ class ServerHost(Timing):
         manifest, variant = bundle.manifest, function.variant
         sessions = {
             name: OrtSession(
-                [open_graph(graph, bundle.read(graph), self._gpu) for graph in graphs],
+                [open_graph(each, bundle.read(each), self._gpu, self._engines) for each in graphs],
                 self._lanes,
                 variant.state or {},
             )
@@ -183,6 +185,8 @@ class ServerHost(Timing):
         }
         for session in sessions.values():
             session.warm()
+        if self._engines:
+            self._engines.keep()
         labels = bundle.text(manifest.labels).splitlines() if manifest.labels else ()
         tokenizer = None
         if manifest.tokenizer:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ...contract import CODES, Resident, Tensor
 from ...errors import BundleError, RunFailed
 from ...sessions import carried
+from .compiled import Engines
 from .graphs import inspect
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
@@ -47,7 +48,9 @@ _DTYPES = {
 _NAMES = {np.dtype(name): name for name in CODES}
 
 
-def open_graph(name: str, data: bytes, gpu: bool) -> ort.InferenceSession:
+def open_graph(
+    name: str, data: bytes, gpu: bool, engines: Engines | None = None
+) -> ort.InferenceSession:
     """Return a session over a graph's bytes; raise BundleError if we or onnxruntime refuse it."""
     inspect(name, data)
     options = ort.SessionOptions()
@@ -57,8 +60,9 @@ def open_graph(name: str, data: bytes, gpu: bool) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     known = ort.get_available_providers()
     wanted = [each for each in PROVIDERS if each in known] if gpu else [PROVIDERS[-1]]
+    told = [engines.options(data) if engines and each == PROVIDERS[0] else {} for each in wanted]
     try:
-        return ort.InferenceSession(data, options, providers=wanted)
+        return ort.InferenceSession(data, options, providers=wanted, provider_options=told)
     except Exception as error:  # onnxruntime's own errors share no narrower base
         raise BundleError(f"onnxruntime can't load {name}: {error}") from error
 
