@@ -16,12 +16,14 @@ from trivium.hosts.server.server import Server
 from trivium.hosts.server.signing import Trust
 from trivium.trace import Span
 
+from . import following
 from .cache import Cache
 from .multimodal import Multimodal
 from .outside import Fetcher
 from .parts import MOST_BYTES
 from .quotas import Quotas
 from .settings import Settings
+from .tasks import Tasks
 
 
 def create_app(
@@ -41,20 +43,31 @@ def create_app(
     quotas = Quotas(settings.redis_url, settings.limits)
     admit = quotas.admitting(Access(settings.access, Keys(settings.keys)))
     cache = Cache(server, settings)
+    tasks = Tasks(settings)
     fetcher = Fetcher(settings.fetch, max(MOST_BYTES.values()))
     multimodal = Multimodal(
-        server=server, admit=admit, cache=cache, fetcher=fetcher, defaults=settings.defaults
+        server=server,
+        admit=admit,
+        cache=cache,
+        fetcher=fetcher,
+        later=tasks,
+        defaults=settings.defaults,
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with server.running(export), contextlib.aclosing(fetcher):
+        async with server.running(export), contextlib.aclosing(fetcher), tasks.running():
             yield
         await cache.close()
         await quotas.close()
 
     return Litestar(
-        [*server.routes(admit, public=False), multimodal.route(), openapi.route()],
+        [
+            *server.routes(admit, public=False),
+            multimodal.route(),
+            *following.routes(tasks, admit, settings),
+            openapi.route(),
+        ],
         lifespan=[lifespan],
         exception_handlers={Exception: web.refuse},
         before_send=[quotas.tell] if settings.redis_url else [],

@@ -35,7 +35,10 @@ class Settings:
     Memcached for vectors: both are else kept in the first. An answer is given again for `cache_s`
     seconds (0: never), and for `stale_s` more when asking fails. `defaults` say which function
     answers parts of which kinds where a request names none; `fetch` are the hosts from which files
-    may be fetched by URL.
+    may be fetched by URL. `task_keep` is for how many seconds a task is kept after its
+    end, `concurrency` how many a worker does at once, `redelivery` after how many seconds without a
+    sign of life another one takes its tasks. `webhook_secret` is what each tenant's key for
+    webhooks is made of; in `development` they also go to private addresses, and without TLS.
     """
 
     bundles: tuple[Path, ...]
@@ -45,6 +48,10 @@ class Settings:
     development: bool = False
     redis_url: str = ""
     limits: Limits = field(default_factory=Limits)
+    task_keep: float = 3600.0
+    concurrency: int = 8
+    redelivery: float = 10.0
+    webhook_secret: str = ""
     access: Policy = field(default_factory=Policy)
     cache_url: str = ""
     memcached_url: str = ""
@@ -72,6 +79,10 @@ class Settings:
             development=environ.get(f"{PREFIX}DEVELOPMENT", "") == "1",
             redis_url=environ.get(f"{SHARED}REDIS_URL", ""),
             limits=Limits.read(environ.get(f"{PREFIX}LIMITS", "")),
+            task_keep=float(environ.get(f"{PREFIX}TASK_KEEP", "3600")),
+            concurrency=int(environ.get(f"{PREFIX}CONCURRENCY", "8")),
+            redelivery=float(environ.get(f"{PREFIX}REDELIVERY", "10")),
+            webhook_secret=environ.get(f"{PREFIX}WEBHOOK_SECRET", ""),
             access=Policy.from_env(environ, PREFIX),
             cache_url=environ.get(f"{PREFIX}CACHE_URL", ""),
             memcached_url=environ.get(f"{SHARED}MEMCACHED_URL", ""),

@@ -97,7 +97,7 @@ class UnknownFunction(AskError):
 
 
 class Conflict(AskError):
-    """The ask names another version of the bundle than the one served here."""
+    """Another version of the bundle is served here, or the idempotency key was another ask's."""
 
     code = "conflict"
     status = 409

@@ -1,0 +1,363 @@
+"""Tasks: accepted, done, asked after, cancelled, forgotten; by a real worker over a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from servers import work
+from trivium.contract import Ask
+from trivium.errors import (
+    BadInput,
+    Conflict,
+    NotAllowed,
+    NotFound,
+    QuotaExceeded,
+    TierError,
+    Unauthenticated,
+)
+from trivium.hosts.server.callers import Caller, Limits
+from trivium.hosts.server.task import Task
+from trivium_cloud.ledger import Place
+from trivium_cloud.settings import Settings
+from trivium_cloud.tasks import Tasks
+from working import CALLER, STORES, Site, store, until
+
+OTHER = Caller(tenant="other")
+
+
+def json(value: Any) -> Any:
+    """Return what was told as plain data."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+@pytest.fixture(scope="module", params=STORES)
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """Return a site with one worker."""
+    folder = tmp_path_factory.mktemp("site")
+    with store(request.param, folder / "store") as url:
+        made = Site(folder, url)
+        with made.worker():
+            yield made
+
+
+def test_a_task_is_accepted_done_and_told_of(site: Site) -> None:
+    """With its steps, each of which says how it went."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            task = await tasks.accept(CALLER, site.ask("text.nest", "a"))
+            assert (task.status, task.answer, task.steps) == ("pending", None, ())
+            done = await tasks.wait(CALLER, task.task_id, 20)
+            assert done.status == "done", done.error
+            assert done.answer is not None
+            assert done.answer.output == ["A-FIRST", "A-LEFT", "A-RIGHT", "A-LAST", "A-OUTER"]
+            assert {step.name: step.status for step in done.steps} == dict.fromkeys(
+                ("inner", "inner/text.mark", "inner/left", "inner/right", "inner/last", "outer"),
+                "done",
+            )
+            assert done.created <= done.started <= done.ended < done.expires  # type: ignore[operator]
+
+    work(play())
+
+
+def test_a_key_stands_for_one_task(site: Site) -> None:
+    """The same content gives the same task, another one is refused; each tenant has its own."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            ask = site.ask("text.mark", "once")
+            one = await tasks.accept(CALLER, ask, idempotency="k:1")
+            two = await tasks.accept(CALLER, ask, idempotency="k:1")
+            assert one.task_id == two.task_id
+            await tasks.wait(CALLER, one.task_id, 20)
+            three = await tasks.accept(CALLER, ask, idempotency="k:1")
+            assert (three.task_id, three.status) == (one.task_id, "done")
+            with pytest.raises(Conflict, match="another request"):
+                await tasks.accept(CALLER, site.ask("text.mark", "other"), idempotency="k:1")
+            with pytest.raises(Conflict):
+                await tasks.accept(CALLER, ask, idempotency="k:1", seconds=5)
+            other = await tasks.accept(OTHER, ask, idempotency="k:1")
+            assert other.task_id != one.task_id
+            await tasks.wait(OTHER, other.task_id, 20)
+        assert sum(mark == "once" for mark, _ in site.begun()) == 2
+
+    work(play())
+
+
+def test_many_requests_at_once_with_one_key_are_one_task(site: Site) -> None:
+    """Whichever comes first."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            ask = site.ask("text.mark", "race")
+            found = await asyncio.gather(
+                *(tasks.accept(CALLER, ask, idempotency="race") for _ in range(20))
+            )
+            assert len({task.task_id for task in found}) == 1
+            await tasks.wait(CALLER, found[0].task_id, 20)
+        assert sum(mark == "race" for mark, _ in site.begun()) == 1
+
+    work(play())
+
+
+def test_what_a_task_may_not_be(site: Site) -> None:
+    """Each refusal says what is allowed."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            ask = site.ask("text.mark", "a")
+            for seconds in (0.0, -1.0, 1e9, float("nan")):
+                with pytest.raises(BadInput, match="86400 s"):
+                    await tasks.accept(CALLER, ask, seconds=seconds)
+            for key in ("a\tb", "ä", "x" * 256, "a\n"):
+                with pytest.raises(BadInput, match="255"):
+                    await tasks.accept(CALLER, ask, idempotency=key)
+            with pytest.raises(BadInput, match="WEBHOOK_SECRET"):
+                await tasks.accept(CALLER, ask, webhook="https://example.com/")
+            with pytest.raises(NotAllowed, match="tasks"):
+                await tasks.accept(Caller(tenant="default", scopes=frozenset({"infer"})), ask)
+            few = Caller(tenant="few", limits=Limits(tasks=1))
+            first = await tasks.accept(few, site.ask("text.mark", "a", seconds=30.0))
+            with pytest.raises(QuotaExceeded, match="1 tasks are open"):
+                await tasks.accept(few, ask)
+            await tasks.cancel(few, first.task_id)
+            await tasks.wait(few, (await tasks.accept(few, ask)).task_id, 20)
+            await tasks.accept(few, ask)
+
+    work(play())
+
+
+def test_another_tenants_task_is_none(site: Site) -> None:
+    """Neither seen nor cancelled, nor heard of; and so is what can't be a task."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            task = await tasks.accept(CALLER, site.ask("text.mark", "own"))
+            await tasks.wait(CALLER, task.task_id, 20)
+            for caller, task_id in (
+                (OTHER, task.task_id),
+                (CALLER, "0" * 32),
+                (CALLER, "*"),
+                (CALLER, f"{task.task_id}:found"),
+                (CALLER, task.task_id.upper() + "A"),
+            ):
+                for call in (tasks.get, tasks.cancel, tasks.ticket):
+                    with pytest.raises(NotFound, match="there is no task"):
+                        await call(caller, task_id)
+                with pytest.raises(NotFound):
+                    await anext(tasks.events(caller, task_id))
+            assert (await tasks.list(Caller(tenant="nobody"))).tasks == ()
+
+    work(play())
+
+
+def test_tasks_are_listed_newest_first_and_by_pages(site: Site) -> None:
+    """None twice, none left out, without their answers."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            caller = Caller(tenant="lister")
+            made = [
+                await tasks.accept(caller, site.ask("text.mark", f"n{number}"))
+                for number in range(7)
+            ]
+            for task in made:
+                await tasks.wait(caller, task.task_id, 20)
+            found: list[Task] = []
+            after = ""
+            while True:
+                listing = await tasks.list(caller, after, 3)
+                found += listing.tasks
+                if listing.next is None:
+                    break
+                after = listing.next
+            assert [task.task_id for task in found] == [task.task_id for task in reversed(made)]
+            assert all(task.answer is None and task.status == "done" for task in found)
+
+    work(play())
+
+
+def test_a_cancelled_task_stops(site: Site) -> None:
+    """Running or not; one that has ended stays as it is, and what is done is not undone."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            running = await tasks.accept(CALLER, site.ask("text.walk", "stop", seconds=1.0))
+            await until(lambda: any(mark == "stop-first" for mark, _ in site.begun()), "it began")
+            stopped = await tasks.cancel(CALLER, running.task_id)
+            assert (stopped.status, stopped.answer) == ("cancelled", None)
+            assert (await tasks.cancel(CALLER, running.task_id)) == stopped
+            done = await tasks.accept(CALLER, site.ask("text.mark", "quick"))
+            await tasks.wait(CALLER, done.task_id, 20)
+            assert (await tasks.cancel(CALLER, done.task_id)).status == "done"
+            await asyncio.sleep(1.5)
+            assert (await tasks.get(CALLER, running.task_id)).status == "cancelled"
+            last = [event async for event in tasks.events(CALLER, running.task_id)][-1]
+            assert last.data.status == "cancelled"
+        assert [mark for mark, _ in site.begun() if mark.startswith("stop")] == ["stop-first"]
+
+    work(play())
+
+
+def test_a_task_expires_at_its_deadline(site: Site) -> None:
+    """What is done for it stops then."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            late = await tasks.accept(
+                CALLER, site.ask("text.walk", "late", seconds=0.8), seconds=1.2
+            )
+            ended = await tasks.wait(CALLER, late.task_id, 20)
+            assert ended.status == "expired"
+            assert ended.error is not None
+            assert (ended.error.code, ended.error.detail) == (
+                "over_budget",
+                "the task was not done within its 1 s",
+            )
+            await asyncio.sleep(1.0)
+        marks = {mark for mark, _ in site.begun() if mark.startswith("late")}
+        assert marks == {"late-first", "late-left", "late-right"}
+
+    work(play())
+
+
+def test_a_failure_says_what_failed(site: Site) -> None:
+    """The function's own, and one of a step."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            for name, code in (("text.mark", "run_failed"), ("text.none", "unknown_function")):
+                ask = site.ask(name, "f", fail=True)
+                task = await tasks.accept(CALLER, ask)
+                ended = await tasks.wait(CALLER, task.task_id, 20)
+                assert (ended.status, ended.answer) == ("failed", None)
+                assert ended.error is not None
+                assert ended.error.code == code
+
+    work(play())
+
+
+def test_parts_are_told_as_they_come(site: Site) -> None:
+    """And again to whoever comes later, or goes on after one."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            task = await tasks.accept(CALLER, site.ask("text.drip", "a b c", seconds=0.1))
+            live = [event async for event in tasks.events(CALLER, task.task_id)]
+            told = [(event.event, json(event.data)) for event in live]
+            assert told[:-1] == [
+                ("state", {"status": "pending", "runs": 0}),
+                ("state", {"status": "running", "runs": 1}),
+                *(("part", {"output": each}) for each in "abc"),
+            ]
+            assert (told[-1][1]["status"], told[-1][1]["answer"]["output"]) == ("done", [*"abc"])
+            later = [event async for event in tasks.events(CALLER, task.task_id)]
+            assert [event.id for event in later] == [event.id for event in live]
+            rest = [event async for event in tasks.events(CALLER, task.task_id, live[2].id)]
+            assert [event.id for event in rest] == [event.id for event in live[3:]]
+
+    work(play())
+
+
+def test_a_large_input_is_kept_once(site: Site) -> None:
+    """By its content, for each tenant; what has ended keeps none of it."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            redis = tasks.open.ledger.redis
+            text = "word " * 30_000
+            for caller in (CALLER, CALLER, OTHER):
+                task = await tasks.accept(caller, site.ask("text.drip", text[:-1] + "!"))
+                await tasks.cancel(caller, task.task_id)
+                where = Place.of(caller.tenant, task.task_id)
+                assert await redis.hget(where.key(), "ask") is None
+            kept = [key async for key in redis.scan_iter("trivium:input:*")]
+            assert len(kept) == 2
+            for key in kept:
+                assert 0 < await redis.ttl(key) <= 7200
+            task = await tasks.accept(CALLER, site.ask("text.mark", "x" * 100_000))
+            ended = await tasks.wait(CALLER, task.task_id, 20)
+            assert ended.answer is not None
+            assert ended.answer.output == "X" * 100_000
+
+    work(play())
+
+
+def test_nothing_is_kept_for_ever(site: Site) -> None:
+    """Every key has a time to live, but the queue's own few."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            redis = tasks.open.ledger.redis
+            async for key in redis.scan_iter("trivium:*"):
+                if not key.startswith(b"trivium:work:"):
+                    assert await redis.ttl(key) > 0, key
+
+    work(play())
+
+
+def test_a_ticket_is_good_once_and_for_one_task(site: Site) -> None:
+    """And lets its bearer do no more than the caller could, with tasks alone."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            one = await tasks.accept(CALLER, site.ask("text.mark", "t"))
+            ticket = await tasks.ticket(CALLER, one.task_id)
+            found = await tasks.redeem(ticket, one.task_id)
+            assert (found.tenant, found.scopes) == (CALLER.tenant, frozenset({"tasks"}))
+            with pytest.raises(Unauthenticated):
+                await tasks.redeem(ticket, one.task_id)
+            again = await tasks.ticket(CALLER, one.task_id)
+            for wrong in ("", "*", again + "x"):
+                with pytest.raises(Unauthenticated):
+                    await tasks.redeem(wrong, one.task_id)
+            with pytest.raises(Unauthenticated):
+                await tasks.redeem(again, "0" * 32)
+
+    work(play())
+
+
+def test_what_a_stranger_puts_on_the_queue_runs_nothing(site: Site, tmp_path: Path) -> None:
+    """A pickle, for one: it is not read as such; and the worker goes on."""
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "owned",))
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            message = {
+                **{"key": "x", "when": "2026-01-01T00:00:00+00:00", "function": "run"},
+                **{"args": pickle.dumps((Evil(),)), "kwargs": pickle.dumps({})},
+                **{"attempt": "1", "generation": "0"},
+            }
+            await tasks.open.ledger.redis.xadd("trivium:work:stream", message)
+            await asyncio.sleep(0.5)
+        assert not (tmp_path / "owned").exists()
+
+    work(play())
+
+
+def test_without_a_store_tasks_are_refused_plainly(tmp_path: Path) -> None:
+    """All else goes on."""
+
+    async def play() -> None:
+        tasks = Tasks(Settings(bundles=(tmp_path,), keys=()))
+        async with tasks.running():
+            with pytest.raises(TierError, match="TRIVIUM_REDIS_URL"):
+                await tasks.accept(CALLER, Ask(function="text.mark"))
+        away = Tasks(Settings(bundles=(tmp_path,), keys=(), redis_url=f"unix://{tmp_path}/none"))
+        async with away.running():
+            with pytest.raises(TierError, match="try again"):
+                await away.accept(CALLER, Ask(function="text.mark"))
+
+    work(play())
