@@ -295,6 +295,9 @@ class FakeHost:
     def later(self, work: Callable[[], Awaitable[None]]) -> None:
         self.postponed.append(work)
 
+    def alike(self, one: Any, other: Any) -> float | None:
+        return float(one == other)
+
     def report(self, error: BaseException, where: str | None) -> None:
         self.reports.append((error, where))
 

@@ -133,6 +133,7 @@ class Engine:
             trip = self._plan(ask, started, span, aim)
             trip.journal = journal if steps is None else steps.journal
             if steps is not None:
+                span.attributes["trivium.inner"] = True
                 # Whatever runs beside it may not count on that any more.
                 reserved = trip.price(trip.plan.tiers)
                 steps.spent += reserved
@@ -173,6 +174,7 @@ class Engine:
         if not better:
             return answer
         road = max(better, key=lambda road: (road.quality, -road.tier.distance))
+        trip.span.attributes["trivium.escalated"] = road.tier.value
         trip.failures.append(
             f"{self.tier} is {100 * sure:.0f} % sure, not {100 * cascade.threshold:.0f} %"
         )
@@ -256,7 +258,10 @@ class Engine:
             if aim is None:
                 raise
             plan = choose(name, roads, ask.budget, self.memory, size=size, now=now, tiers=ask.tiers)
-        span.attributes["trivium.plan"] = plan.reason
+        said = span.attributes
+        said["trivium.plan"], said["trivium.size"] = plan.reason, size
+        if ask.budget.ms is not None:
+            said["trivium.budget_ms"] = ask.budget.ms
         return Trip(ask, plan, self.tier, started, span)
 
     async def _leg(self, trip: Trip, leg: Leg, more: bool = False) -> Answer:
@@ -264,6 +269,7 @@ class Engine:
         begun, price = self.host.clock(), trip.price(leg)
         if leg[0] != trip.plan.tiers[0] and not trip.failures:
             self.memory.hedged += 1
+            trip.span.attributes["trivium.hedged"] = leg[0].value
         trip.spent += price
         trip.begun.append(leg)
         road = trip.road(leg[0])
@@ -301,7 +307,7 @@ class Engine:
         """Return the answer of tiers behind the next hop."""
         assert self.upstream is not None
         begun = self.host.clock()
-        with self.tracer.span("hop", trip.span) as hop:
+        with self.tracer.span("hop", trip.span, **{"trivium.tier": leg[0].value}) as hop:
             answer = await self.upstream.infer(await self._onward(trip, leg, hop))
             return self._hopped(trip, answer, begun)
 
@@ -322,7 +328,7 @@ class Engine:
             return
         assert self.upstream is not None
         begun = self.host.clock()
-        with self.tracer.span("hop", trip.span) as hop:
+        with self.tracer.span("hop", trip.span, **{"trivium.tier": leg[0].value}) as hop:
             onward = await self._onward(trip, leg, hop)
             async with closing(self.upstream.stream(onward)) as parts:
                 async for part in parts:
@@ -371,6 +377,7 @@ class Engine:
                 here = tier == self.tier
                 self.memory.failed(trip.ask.function, tier, now, unreachable=lost, here=here)
             trip.failures.append(f"{' and '.join(leg)} failed ({error.code})")
+            trip.span.attributes["trivium.failed"] = f"{leg[-1]}: {error.code}"
 
     def _finish(self, trip: Trip, answer: Answer) -> Answer:
         """Return `answer` with the plan made here, what came in its way, and how well it held."""
@@ -380,9 +387,20 @@ class Engine:
             reason += f"; so {tier} answered"
         road = trip.road(tier)
         expected = road.ms if road is not None and not road.why else None
-        said = trip.span.attributes
-        said["trivium.tier"] = str(tier)
-        said["trivium.took_ms"] = took
+        said, ms = trip.span.attributes, answer.ms
+        said |= {
+            "trivium.tier": tier.value,
+            "trivium.version": answer.version,
+            "trivium.model": answer.model,
+            "trivium.took_ms": took,
+            "trivium.spent": trip.spent,
+            "trivium.decode_ms": ms.decode,
+            "trivium.python_ms": ms.python,
+            "trivium.run_ms": ms.run,
+            "trivium.hop_ms": ms.hop,
+        }
+        if road is not None:
+            said["trivium.quality"] = road.quality
         if answer.confidence is not None:
             said["trivium.confidence"] = answer.confidence
         if expected is not None:
@@ -421,7 +439,7 @@ class Engine:
         self.host.later(lambda: self._shadowed(trip, road, answer))
 
     async def _shadowed(self, trip: Trip, road: Road, answer: Answer) -> None:
-        """Ask `road` too, and learn how long it takes; what it answers is thrown away."""
+        """Ask `road` too; learn how long it takes, and how far it answers the same."""
         here = self.functions.get(trip.ask.function, {})
         if road.tier == self.tier and (
             self.running or self.queue() >= IDLE_MS or road.version not in here
@@ -430,7 +448,8 @@ class Engine:
         budget = replace(trip.ask.budget, ms=None)
         if budget.spend is not None:
             budget = replace(budget, spend=road.spend)
-        with self.tracer.span("shadow", trip.span, **{"trivium.tier": str(road.tier)}) as span:
+        facts = {"trivium.function": trip.ask.function, "trivium.tier": road.tier.value}
+        with self.tracer.span("shadow", trip.span, **facts) as span:
             ask = replace(trip.ask, budget=budget, tiers=(road.tier,))
             plan = replace(trip.plan, tiers=(road.tier,), hedge_ms=None)
             again = Trip(ask, plan, self.tier, self.host.clock(), span)
@@ -441,3 +460,6 @@ class Engine:
                 return
             span.attributes["trivium.took_ms"] = found.ms.total
             span.attributes["trivium.instead_ms"] = answer.took
+            alike = self.host.alike(answer.output, found.output)
+            if alike is not None:
+                span.attributes["trivium.alike"] = alike

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .contract import Blob, Variant
 from .function import Function, Loaded
@@ -56,6 +56,9 @@ class Host(Protocol):
 
     def later(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` by and by, once what was answered is on its way; nobody waits for it."""
+
+    def alike(self, one: Any, other: Any) -> float | None:
+        """Return from 0 to 1 how far two outputs agree, if they can be compared."""
 
     def report(self, error: BaseException, where: str | None) -> None:
         """Tell the developer, not the caller, that a function failed."""

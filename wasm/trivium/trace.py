@@ -16,7 +16,10 @@ from .nouns import Noun
 
 
 class Span(Noun, frozen=True, kw_only=True):
-    """A finished piece of work; times are nanoseconds since 1970, ids are hex."""
+    """A finished piece of work; times are nanoseconds since 1970, ids are hex.
+
+    What is not `sampled` is counted and never kept: that was the caller's choice.
+    """
 
     name: str
     service: str
@@ -27,6 +30,7 @@ class Span(Noun, frozen=True, kw_only=True):
     end_ns: int
     attributes: dict[str, Any] = {}
     error: str = ""
+    sampled: bool = True
 
     def plausible(self) -> bool:
         """Return whether a span sent by a stranger has valid ids, few attributes, short texts."""
@@ -40,7 +44,7 @@ class Span(Noun, frozen=True, kw_only=True):
             parse(f"00-{self.trace_id}-{self.span_id}-01") is not None
             and (not self.parent_id or parse(f"00-{self.trace_id}-{self.parent_id}-01") is not None)
             and 0 < self.start_ns <= self.end_ns < 1 << 63
-            and len(texts) <= 66
+            and len(texts) <= 98
             and all(len(text) <= 1024 for text in texts)
             and all(
                 isinstance(value, bool | int | float | str) for value in self.attributes.values()
@@ -104,6 +108,10 @@ class Open:
         """Return the `traceparent` under which children of this span run."""
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self._sampled else '00'}"
 
+    def began(self, ns: int) -> None:
+        """Count from `ns` nanoseconds ago on: the work lay in a socket before it was seen."""
+        self._start_ns -= ns
+
     def __enter__(self) -> Open:
         return self
 
@@ -113,7 +121,7 @@ class Open:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._sampled or self._tracer.emit is None:
+        if self._tracer.emit is None:
             return
         self._tracer.emit(
             Span(
@@ -127,6 +135,7 @@ class Open:
                 attributes=self.attributes,
                 # The class alone: a message may quote what the caller sent.
                 error="" if kind is None else getattr(kind, "code", kind.__name__),
+                sampled=self._sampled,
             )
         )
 

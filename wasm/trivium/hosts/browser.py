@@ -347,7 +347,8 @@ class Page:
         self._upstream = FetchUpstream(gateway, self._host.clock)
 
         def export(span: Span) -> None:
-            emit(encode(span, JSON).decode())
+            if span.sampled or span.name.startswith(("infer ", "stream ")):
+                emit(encode(span, JSON).decode())
 
         # In development mode: the function's source is the page's own, so its lines are no secret.
         self._engine = Engine(

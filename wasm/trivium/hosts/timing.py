@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import BudgetError, TierError
 from ..function import Function
+from .likeness import likeness
 
 T = TypeVar("T")
 
@@ -88,6 +89,10 @@ class Timing:
         finally:
             for each in filter(None, (ahead, behind)):
                 each.cancel()
+
+    def alike(self, one: Any, other: Any) -> float | None:
+        """Return from 0 to 1 how far two outputs agree, if they can be compared."""
+        return likeness(one, other)
 
     def later(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` by and by, once what was answered is on its way; nobody waits for it."""
