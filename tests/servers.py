@@ -28,6 +28,7 @@ KEY = "a-key-for-the-edge"
 CLOUD_KEY = "a-key-for-the-cloud"
 ACCESS = Policy(key_file=Path("nowhere"))
 DEFAULTS = "text=text.nope|text.count,image=image.size,image+text=mixed.tell"
+TRACES_KEY = "a-key-for-other-tiers"
 
 
 class Room:
@@ -145,8 +146,12 @@ def serving(
     access: Policy = ACCESS,
     cloud_access: Policy = ACCESS,
     cloud_key: str = CLOUD_KEY,
+    history: Path | None = None,
 ) -> Iterator[Servers]:
-    """Run the real edge in front of the real cloud, without sockets."""
+    """Run the real edge in front of the real cloud, without sockets.
+
+    With a `history` the edge keeps its spans there, and hands none to the test.
+    """
     spans: list[Span] = []
 
     async def stay(stopped: asyncio.Event, apps: Sequence[Litestar], up: threading.Event) -> None:
@@ -183,8 +188,10 @@ def serving(
                 unsigned=unsigned,
                 development=development,
                 access=access,
+                history=history,
+                traces_keys=(TRACES_KEY,),
             ),
-            spans.append,
+            None if history else spans.append,
             link,
         )
         stopped, up = asyncio.Event(), threading.Event()

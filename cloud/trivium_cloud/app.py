@@ -31,15 +31,15 @@ def create_app(
 ) -> Litestar:
     """Return the cloud's application; `emit` takes spans in place of the configured export."""
     settings = settings or Settings.from_env(os.environ)
-    export = None if emit else telemetry.emitter(os.environ)
     server = Server(
         Tier.CLOUD,
         settings.bundles,
         Trust.read(settings.trust, unsigned=settings.unsigned),
-        emit=emit or export,
         development=settings.development,
         gpu=True,
     )
+    spans = None if emit else telemetry.telemetry(os.environ, server.metrics.take)
+    server.engine.tracer.emit = emit or spans
     quotas = Quotas(settings.redis_url, settings.limits)
     admit = quotas.admitting(Access(settings.access, Keys(settings.keys)))
     cache = Cache(server, settings)
@@ -56,7 +56,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with server.running(export), contextlib.aclosing(fetcher), tasks.running():
+        async with server.running(spans), contextlib.aclosing(fetcher), tasks.running():
             yield
         await cache.close()
         await quotas.close()
@@ -67,10 +67,11 @@ def create_app(
             multimodal.route(),
             *following.routes(tasks, admit, settings),
             openapi.route(),
+            server.metrics.route(admit),
         ],
         lifespan=[lifespan],
         exception_handlers={Exception: web.refuse},
-        before_send=[quotas.tell] if settings.redis_url else [],
+        before_send=[server.metrics.sent, *([quotas.tell] if settings.redis_url else [])],
         openapi_config=openapi.config("Trivium cloud", trivium.__version__),
         request_max_body_size=web.MOST_BODY,
         logging_config=None,

@@ -276,15 +276,16 @@ async def working(
     settings: Settings, emit: Callable[[Span], None] | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Do tasks until the block ends; what it gives runs for ever."""
-    export = None if emit else telemetry.emitter(os.environ)
     server = Server(
         Tier.CLOUD,
         settings.bundles,
         Trust.read(settings.trust, unsigned=settings.unsigned),
-        emit=emit or export,
         development=settings.development,
         gpu=True,
     )
+    server.metrics.service = server.engine.tracer.service = "worker"
+    spans = None if emit else telemetry.telemetry(os.environ, server.metrics.take)
+    server.engine.tracer.emit = emit or spans
     ledger = Ledger(settings.redis_url, settings.task_keep)
     teller = Teller(ledger, settings)
     cache = Cache(server, settings)
@@ -293,7 +294,7 @@ async def working(
         stack.push_async_callback(ledger.close)
         stack.push_async_callback(teller.close)
         stack.push_async_callback(cache.close)
-        await stack.enter_async_context(server.running(export))
+        await stack.enter_async_context(server.running(spans))
         work.docket = await stack.enter_async_context(
             queue(settings.redis_url, **{RUN: work.run, TELL: work.tell})
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -20,17 +20,19 @@ from msgspec.structs import replace
 
 import trivium
 from trivium.contract import JSON, MSGPACK, Tier, decode
-from trivium.errors import BadInput, Conflict, TooLarge, UnknownFunction
+from trivium.errors import BadInput, Conflict, TooLarge, Unauthenticated, UnknownFunction
 from trivium.hosts.server import openapi, telemetry, web
 from trivium.hosts.server.access import TOKEN_S, Access, Keys, PageTokens
 from trivium.hosts.server.bundles import MANIFEST, SIGNATURE
-from trivium.hosts.server.callers import SCOPES
+from trivium.hosts.server.callers import SCOPES, told
 from trivium.hosts.server.server import Server, cors
 from trivium.hosts.server.signing import Trust
 from trivium.hosts.server.upstream import HttpUpstream
 from trivium.trace import Span
 
-from . import wheel
+from . import devices, wheel
+from .history import History
+from .ops import Ops
 from .settings import Settings
 
 # Threads for onnxruntime in the page need a cross-origin isolated page.
@@ -44,6 +46,8 @@ ISOLATION = {
 _ISOLATION = [(name.encode(), value.encode()) for name, value in ISOLATION.items()]
 FOREVER = "public, max-age=31536000, immutable"
 MOST_SPANS = 512
+MOST_SPANS_BYTES = 1 << 20
+ASKS = ("infer ", "stream ")
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
@@ -77,8 +81,6 @@ def create_app(
 ) -> Litestar:
     """Return the gateway; `emit` takes spans, `transport` carries asks to the cloud, in tests."""
     settings = settings or Settings.from_env(os.environ)
-    export = None if emit else telemetry.emitter(os.environ)
-    emit = emit or export
     cloud = None
     if settings.cloud_url:
         cloud = HttpUpstream(settings.cloud_url, settings.cloud_key, Tier.CLOUD, transport)
@@ -87,15 +89,34 @@ def create_app(
         settings.bundles,
         Trust.read(settings.trust, unsigned=settings.unsigned),
         upstream=cloud,
-        emit=emit,
         development=settings.development,
     )
+    ops = spans_to = None
+    if settings.history is not None:
+        history = History(
+            settings.history,
+            hours=settings.history_hours,
+            megabytes=settings.history_mb,
+            known=lambda name: name in server.engine.functions or bool(server.engine.roads(name)),
+        )
+        ops = Ops(server, history, settings.cloud_url, settings.cloud_key, transport)
+    if emit is None:
+        takers = [history.take] if ops else []
+        spans_to = telemetry.telemetry(os.environ, server.metrics.take, *takers)
+        emit = spans_to
+    server.engine.tracer.emit = emit
     server.host.shadows = settings.shadows
     tokens = PageTokens(settings.secret, settings.origins, settings.page_tenant)
     # Who holds a plain key here is no gateway, and speaks for nobody else.
     scopes = frozenset(SCOPES) - {"behalf"}
     admit = Access(settings.access, Keys(settings.keys), scopes, tokens)
     kernel = wheel.kernel()
+
+    senders = Keys(settings.traces_keys)
+
+    def sender(headers: Mapping[str, str]) -> None:
+        if not senders.holds(headers.get("authorization", "").removeprefix("Bearer ")):
+            raise Unauthenticated("the key is none of TRIVIUM_EDGE_TRACES_KEYS")
 
     @post("/v1/token", status_code=200, summary="A short-lived token for a page of our origins")
     async def token(request: Request[Any, Any, Any]) -> Token:
@@ -149,20 +170,31 @@ def create_app(
 
     @post("/v1/spans", status_code=204, summary="Spans of a page, afterwards")
     async def spans(request: Request[Any, Any, Any]) -> None:
-        await admit(request.scope)
+        caller = await admit(request.scope)
         media = request.headers.get("content-type", "").partition(";")[0]
         if media not in (JSON, MSGPACK):
             raise BadInput(f"content type {media[:100]!r} is neither {JSON} nor {MSGPACK}")
-        found = decode(await request.body(), list[Span], media)
+        body = await request.body()
+        if len(body) > MOST_SPANS_BYTES:
+            raise TooLarge(f"{len(body)} bytes were sent; at most {MOST_SPANS_BYTES} are allowed")
+        found = decode(body, list[Span], media)
         if len(found) > MOST_SPANS:
             raise TooLarge(f"{len(found)} spans were sent; at most {MOST_SPANS} are allowed")
+        device = devices.family(request.headers.get("user-agent", ""))
+        whose = {"trivium.caller": told(caller), "trivium.device": device}
         for span in found:
             if emit is not None and span.plausible():
-                emit(replace(span, service=Tier.PAGE))
+                said = span.attributes | whose if span.name.startswith(ASKS) else span.attributes
+                emit(replace(span, service=Tier.PAGE, attributes=said))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with server.running(export), cloud or contextlib.nullcontext():
+        async with contextlib.AsyncExitStack() as stack:
+            if ops is not None:
+                await stack.enter_async_context(ops.running())
+            await stack.enter_async_context(server.running(spans_to))
+            if cloud is not None:
+                await stack.enter_async_context(cloud)
             yield
 
     handlers: list[Any] = [
@@ -174,7 +206,10 @@ def create_app(
         kernel_wheel,
         spans,
         openapi.route(),
+        server.metrics.route(admit),
     ]
+    if ops is not None:
+        handlers += ops.routes(admit, sender, emit)
     if settings.page.is_dir():
         handlers.append(
             create_static_files_router(
@@ -191,7 +226,7 @@ def create_app(
         lifespan=[lifespan],
         exception_handlers={Exception: web.refuse},
         cors_config=cors(settings.origins),
-        before_send=[_isolate],
+        before_send=[_isolate, server.metrics.sent],
         openapi_config=openapi.config("Trivium edge", trivium.__version__),
         request_max_body_size=web.MOST_BODY,
         logging_config=None,

@@ -25,6 +25,9 @@ class Settings:
     at which a function failed. `shadows` is the share of the asks after which another road may be
     asked the same, to learn how long it would have taken. `page_tenant` is whose all pages are;
     without it each visitor is a tenant. `access` is what callers must show.
+    `history` is the folder that keeps what
+    happened, traces for `history_hours` and up to `history_mb`; without it there are no operators'
+    views. `traces_keys` may send spans of other tiers.
     """
 
     bundles: tuple[Path, ...]
@@ -40,10 +43,17 @@ class Settings:
     shadows: float = Timing.shadows
     page_tenant: str = ""
     access: Policy = field(default_factory=Policy)
+    history: Path | None = None
+    history_hours: float = 24.0
+    history_mb: float = 512.0
+    traces_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.shadows <= 1:
             raise ValueError(f"{PREFIX}SHADOWS is {self.shadows}; it must be from 0 to 1")
+        for name, value in (("HOURS", self.history_hours), ("MB", self.history_mb)):
+            if not 0 < value < 1e9:
+                raise ValueError(f"{PREFIX}HISTORY_{name} is {value}; it must be above 0")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -72,5 +82,9 @@ class Settings:
             shadows=float(environ.get(f"{PREFIX}SHADOWS") or Timing.shadows),
             page_tenant=environ.get(f"{PREFIX}PAGE_TENANT", ""),
             access=Policy.from_env(environ, PREFIX),
+            history=Path(folder) if (folder := environ.get(f"{PREFIX}HISTORY")) else None,
+            history_hours=float(environ.get(f"{PREFIX}HISTORY_HOURS") or 24.0),
+            history_mb=float(environ.get(f"{PREFIX}HISTORY_MB") or 512.0),
+            traces_keys=words("TRACES_KEYS"),
             **({"secret": secret} if (secret := environ.get(f"{PREFIX}SECRET")) else {}),
         )

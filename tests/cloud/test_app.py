@@ -133,6 +133,7 @@ def test_the_document_is_whole(shared: Servers) -> None:
             "/v1/roads",
             "/health/live",
             "/health/ready",
+            "/metrics",
             *own,
         }
         seen: set[str] = set()

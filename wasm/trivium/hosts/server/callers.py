@@ -102,6 +102,14 @@ def named(tenant: str) -> str:
     return tenant
 
 
+def told(caller: Caller) -> str:
+    """Return how a caller is called where operators look: visitors of one page alike."""
+    tenant = caller.tenant
+    if tenant.startswith("page-"):
+        tenant = "-".join(tenant.split("-")[:2])
+    return f"{tenant or TENANT} {caller.key}".rstrip()
+
+
 def behalf(caller: Caller) -> dict[str, str]:
     """Return the headers by which a gateway asks on behalf of `caller`."""
     headers = {

@@ -97,7 +97,8 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         shutil.rmtree(roots[-1], ignore_errors=True)  # what was served last time is not asked for
         if not build(folders, roots[-1]):
             raise TierError("a function could not be built; see above")
-    key, cloud_key = _key(), secrets.token_urlsafe(24)
+    key = _key()
+    cloud_key, traces_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     address = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host  # noqa: S104
     url, own = _url(address, options.port), _url(host, options.port)
     cloud_url = _url(host, options.cloud_port)
@@ -112,6 +113,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             "TRIVIUM_CLOUD_KEYS": cloud_key,
             "TRIVIUM_CLOUD_TRUST": str(KEYS),
             "TRIVIUM_CLOUD_DEVELOPMENT": development,
+            **_traced(own, traces_key),
         },
     )
     edge = Process(
@@ -126,6 +128,9 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             "TRIVIUM_EDGE_ORIGINS": f"{url},{own}",
             "TRIVIUM_EDGE_TRUST": str(KEYS),
             "TRIVIUM_EDGE_DEVELOPMENT": development,
+            # A check is no part of what happened here.
+            "TRIVIUM_EDGE_HISTORY": "" if options.check else str(HOME / "history"),
+            "TRIVIUM_EDGE_TRACES_KEYS": traces_key,
         },
     )
     for process in (cloud, edge):
@@ -150,6 +155,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     _say(f"  page     {url}")
     _say(f"  API key  {key}   (development; send it as 'Authorization: Bearer KEY')")
     _say(f"  API      {url}/openapi.json")
+    _say(f"  ops      {url}/ops/   with the same key")
     _say("  Ctrl-C stops everything")
     _follow(folders if options.reload else [], options.reload, roots[-1], [cloud, edge])
     return 1
@@ -166,7 +172,8 @@ class Process(Child):
             [
                 sys.executable,
                 *("-m", "uvicorn", "--factory", f"trivium_{tier}.app:create_app"),
-                *("--host", host, "--port", str(port), "--loop", "uvloop", "--http", "httptools"),
+                *("--host", host, "--port", str(port), "--loop", "uvloop"),
+                *("--http", "trivium.hosts.server.accepted:Accepted"),
                 *("--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"),
             ],
             settings,
@@ -270,6 +277,16 @@ def _stamp(folder: Path) -> int:
         return max((path.stat().st_mtime_ns for path in names), default=0)
     except OSError:
         return 0  # an editor is just replacing it
+
+
+def _traced(url: str, key: str) -> dict[str, str]:
+    """Return what makes a server send its spans to the gateway, which keeps or exports them."""
+    return {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{url}/v1/traces",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"authorization=Bearer%20{key}",
+        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "gzip",
+        "OTEL_BSP_SCHEDULE_DELAY": "1000",
+    }
 
 
 def _key() -> str:

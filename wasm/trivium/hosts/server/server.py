@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from ...function import Function
 from ...trace import Span, Tracer
 from . import web
 from .bundles import DIGEST, SIGNATURE, Bundle, find
-from .callers import Admit, Caller, asking
+from .callers import Admit, Caller, asking, told
 from .host import ServerHost
+from .metrics import Metrics
 from .signing import Trust
-from .telemetry import Export
+from .telemetry import Telemetry
 
 WATCH_S = 0.5
 """How often bundle folders are looked at for changes in development mode."""
@@ -55,6 +56,8 @@ class Server:
             tracer=Tracer(tier, emit),
             development=development,
         )
+        self.metrics = Metrics(tier)
+        self.metrics.of(self)
         self.bundles: dict[str, Bundle] = {}
         self.broken: dict[str, BundleError] = {}
         self.absent: dict[str, Bundle] = {}
@@ -100,23 +103,29 @@ class Server:
         gc.freeze()
 
     @contextlib.asynccontextmanager
-    async def running(self, export: Export | None) -> AsyncIterator[None]:
+    async def running(self, spans: Telemetry | None) -> AsyncIterator[None]:
         """Follow changed bundles in development mode; at the end let threads and spans go."""
         watching = asyncio.ensure_future(self.watch()) if self._development else None
         try:
-            yield
+            async with self.metrics.watching():
+                yield
         finally:
             if watching:
                 watching.cancel()
             self.host.close()
-            if export:
-                export.close()
+            if spans:
+                # It waits for a backend, which may be dead.
+                await asyncio.to_thread(spans.close)
 
     async def watch(self) -> None:
         """Follow changes of the bundle folders for ever."""
         while True:
             await asyncio.sleep(WATCH_S)
             self.sync()
+
+    def served(self) -> Mapping[str, Function]:
+        """Return the functions that run on this tier."""
+        return self._functions
 
     def roads(self) -> dict[str, list[Road]]:
         """Return the roads from here for every function known here or behind."""
@@ -130,6 +139,7 @@ class Server:
         caller.check("infer")
         asking.set(caller)
         ask = await web.read_ask(request, name, self.schema(name))
+        ask = request.traced(self.engine.tracer, ask, told(caller))
         if web.streaming(request):
             return await web.stream(request, self.engine.stream(ask))
         return web.respond(request, await self.engine.infer(ask))
@@ -171,8 +181,9 @@ class Server:
         async def infer(scope: Scope, receive: Receive, send: Send) -> None:
             # Admitted here and not by a guard: those cost a tenth of a millisecond.
             name, caller = web.asked(scope), await admit(scope)
-            respond = await server.answer(name, web.Incoming(scope, receive), caller)
-            await respond(scope, receive, send)
+            with web.Incoming(scope, receive) as request:
+                respond = await server.answer(name, request, caller)
+                await respond(scope, receive, send)
 
         @get(
             "/v1/roads",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import math
 import os
 import time
@@ -27,6 +28,9 @@ PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecution
 Array = NDArray[Any]
 
 T = TypeVar("T")
+
+WAITED: contextvars.ContextVar[list[float]] = contextvars.ContextVar("waited")
+"""Where an ask adds up the milliseconds it waited for a thread."""
 
 WARM = 8
 """The size that open dimensions have when a session is warmed."""
@@ -88,7 +92,16 @@ class Lanes:
         self._running += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self.pool, self._timed, call, like)
+            waited = WAITED.get(None)
+            if waited is None:
+                return await loop.run_in_executor(self.pool, self._timed, call, like)
+            asked = time.perf_counter()
+
+            def begun() -> T:
+                waited[0] += (time.perf_counter() - asked) * 1e3
+                return self._timed(call, like)
+
+            return await loop.run_in_executor(self.pool, begun)
         finally:
             self._running -= 1
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -52,9 +55,11 @@ from ...contract import (
 )
 from ...errors import ERRORS, BadInput, RunFailed, TooLarge, TriviumError
 from ...run import closing
+from ...trace import Open, Tracer
 from .. import limits, tabular
 from .audio import SOUNDS
 from .media import IMAGES
+from .session import WAITED
 from .upstream import UNSENDABLE
 
 log = logging.getLogger("trivium.web")
@@ -70,6 +75,9 @@ STALL_S = 20.0
 
 INFER = "/v1/infer"
 """Under this path asks are answered, each function by its name."""
+
+ROUTE = INFER + "/{function}"
+"""How such a path is called where all of them are one."""
 
 HEADERS = (
     "trivium-tier",
@@ -92,6 +100,12 @@ ASK_HEADERS = (
     "trivium-version",
 )
 """The request headers that say of a raw body what an Ask's fields say of themselves."""
+
+ACCEPTED = "trivium.accepted"
+"""Where in a scope it says when the first byte of a request was read, in ns of perf_counter."""
+
+TRACE: contextvars.ContextVar[str] = contextvars.ContextVar("trace", default="")
+"""The trace that is worked for, for log lines."""
 
 ANY = "*/*"
 _LARGE = f"the request is too large; at most {MOST_BODY} bytes are allowed"
@@ -120,6 +134,7 @@ def asked(scope: Scope) -> str:
     path = scope["path"].rstrip("/")
     # As it came, for the errors below and later.
     scope["path"] = INFER + path
+    scope["path_template"] = ROUTE
     before, _, name = path.rpartition("/")
     if scope["type"] == ScopeType.WEBSOCKET or before or not name or not path.startswith("/"):
         raise NotFoundException
@@ -136,13 +151,47 @@ def said(scope: Scope) -> dict[str, str]:
 class Incoming:
     """A request as ASGI gives it: what an ask needs of one, and no more.
 
-    `headers` are by lower-case name, the last of those that come twice.
+    `headers` are by lower-case name, the last of those that come twice. Left as a context manager,
+    it ends the span that it was `traced` under.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._begun = time.perf_counter_ns()
+        self._accepted: int = scope.get(ACCEPTED, self._begun)  # type: ignore[assignment] # uvicorn's, or ours
+        self._span: Open | None = None
         self.headers = said(scope)
         self.query: bytes = scope["query_string"]
         self._receive = receive
+
+    def traced(self, tracer: Tracer, ask: Ask, caller: str | None) -> Ask:
+        """Return `ask` under a span of this request, which began when its socket was read."""
+        if tracer.emit is None:
+            return ask
+        facts = {
+            "http.request.method": "POST",
+            "http.route": ROUTE,
+            "trivium.queue_ms": (self._begun - self._accepted) / 1e6,
+        }
+        if caller:
+            facts["trivium.caller"] = caller
+        self._span = tracer.span(f"POST {ROUTE}", ask.trace, **facts)
+        self._span.began(time.perf_counter_ns() - self._accepted)
+        TRACE.set(self._span.trace_id)
+        WAITED.set([0.0])
+        return replace(ask, trace=self._span.header)
+
+    def __enter__(self) -> Incoming:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._span is not None:
+            self._span.attributes["trivium.wait_ms"] = WAITED.get([0.0])[0]
+            self._span.__exit__(kind, error, traceback)
 
     async def body(self) -> bytes:
         """Return the whole body; raise TooLarge above MOST_BODY, before it is taken in."""

@@ -1,0 +1,24 @@
+"""When was the first byte of a request read from its socket?
+
+An ask may wait for the event loop long before its handler sees it: `uvicorn --http
+trivium.hosts.server.accepted:Accepted` says in the scope since when.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .web import ACCEPTED
+
+
+class Accepted(HttpToolsProtocol):
+    """Uvicorn's protocol, which also says when each request began."""
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment] # a key of ours
+        scope[ACCEPTED] = time.perf_counter_ns()
