@@ -143,6 +143,7 @@ def serving(
     secret: str = "a secret of thirty-two characters",
     trust: Sequence[Path] = (),
     unsigned: bool = False,
+    uploads: Path = Path("nowhere"),
     access: Policy = ACCESS,
     cloud_access: Policy = ACCESS,
     cloud_key: str = CLOUD_KEY,
@@ -171,6 +172,7 @@ def serving(
                 development=development,
                 access=cloud_access,
                 defaults=DEFAULTS,
+                uploads=uploads,
             ),
             spans.append,
         )

@@ -24,6 +24,7 @@ from .parts import MOST_BYTES
 from .quotas import Quotas
 from .settings import Settings
 from .tasks import Tasks
+from .uploads import Uploads
 
 
 def create_app(
@@ -45,18 +46,25 @@ def create_app(
     cache = Cache(server, settings)
     tasks = Tasks(settings)
     fetcher = Fetcher(settings.fetch, max(MOST_BYTES.values()))
+    uploads = Uploads(settings.uploads, quota=settings.uploads_bytes, keep_s=settings.uploads_s)
     multimodal = Multimodal(
         server=server,
         admit=admit,
         cache=cache,
         fetcher=fetcher,
         later=tasks,
+        files=uploads,
         defaults=settings.defaults,
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with server.running(spans), contextlib.aclosing(fetcher), tasks.running():
+        async with (
+            server.running(spans),
+            uploads.running(),
+            contextlib.aclosing(fetcher),
+            tasks.running(),
+        ):
             yield
         await cache.close()
         await quotas.close()
@@ -66,6 +74,7 @@ def create_app(
             *server.routes(admit, public=False),
             multimodal.route(),
             *following.routes(tasks, admit, settings),
+            uploads.route(admit),
             openapi.route(),
             server.metrics.route(admit),
         ],

@@ -39,6 +39,8 @@ class Settings:
     end, `concurrency` how many a worker does at once, `redelivery` after how many seconds without a
     sign of life another one takes its tasks. `webhook_secret` is what each tenant's key for
     webhooks is made of; in `development` they also go to private addresses, and without TLS.
+    `uploads` is the folder for files that come in pieces, of which a tenant may have so many
+    `uploads_bytes`, for so many seconds `uploads_s`.
     """
 
     bundles: tuple[Path, ...]
@@ -59,6 +61,9 @@ class Settings:
     stale_s: float = 3600.0
     defaults: str = DEFAULTS
     fetch: tuple[str, ...] = ()
+    uploads: Path = Path(".trivium/uploads")
+    uploads_bytes: int = 1 << 30
+    uploads_s: float = 86_400.0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -88,6 +93,9 @@ class Settings:
             memcached_url=environ.get(f"{SHARED}MEMCACHED_URL", ""),
             cache_s=float(environ.get(f"{PREFIX}CACHE_S", "300")),
             stale_s=float(environ.get(f"{PREFIX}STALE_S", "3600")),
+            uploads=Path(environ.get(f"{PREFIX}UPLOADS") or ".trivium/uploads"),
+            uploads_bytes=int(environ.get(f"{PREFIX}UPLOADS_BYTES") or 1 << 30),
+            uploads_s=float(environ.get(f"{PREFIX}UPLOADS_S") or 86_400),
             defaults=environ.get(f"{PREFIX}DEFAULTS") or DEFAULTS,
             fetch=tuple(
                 filter(
