@@ -45,7 +45,8 @@ class Policy:
     `factors` are alternatives, each of which is met by all of its factors together. `key_file` has
     the API keys; `jwt_keys` is a JWKS file or https URL, `jwt_secret` in its place for development;
     `jwt_issuer` and `jwt_audience` must be a token's own, `jwt_tenant` and `jwt_scopes` name its
-    claims. `mask` is `results` where personal data in all results is masked.
+    claims. `mask` is `results` where personal data in all results is masked; `mask_file` has
+    patterns of what is masked besides.
     """
 
     factors: tuple[frozenset[str], ...] = (frozenset({"key"}),)
@@ -57,6 +58,7 @@ class Policy:
     jwt_tenant: str = _TENANT_CLAIM
     jwt_scopes: str = _SCOPES_CLAIM
     mask: str = ""
+    mask_file: Path | None = None
 
     def __post_init__(self) -> None:
         for each in self.factors:
@@ -91,6 +93,7 @@ class Policy:
             jwt_tenant=word("JWT_TENANT") or _TENANT_CLAIM,
             jwt_scopes=word("JWT_SCOPES") or _SCOPES_CLAIM,
             mask=word("MASK"),
+            mask_file=Path(word("MASK_FILE")) if word("MASK_FILE") else None,
         )
 
 

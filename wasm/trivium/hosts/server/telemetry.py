@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import log
 
+from msgspec.structs import replace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -20,6 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from ...trace import Span
+from . import masking
 
 EVERY_S = 0.25
 """How often the queue of finished spans is emptied."""
@@ -241,6 +243,9 @@ class Tail:
                 self._decided.popitem(last=False)
         else:
             trace.kept, trace.more = before, True
+        if trace.kept:
+            # What anybody may read of it: a page, and whoever wrote a function, may say anything.
+            trace.spans = [_hidden(span) for span in trace.spans]
         for taker in self._takers:
             try:
                 taker(trace)
@@ -270,6 +275,13 @@ class Tail:
             return ""
         trace.weight = 1.0 if why else 1.0 / share
         return why or "share"
+
+
+def _hidden(span: Span) -> Span:
+    masker = masking.current()
+    attributes = masker.data(span.attributes)
+    name, error = masker.text(span.name), masker.text(span.error)
+    return replace(span, name=name, attributes=attributes, error=error)
 
 
 class Rate:

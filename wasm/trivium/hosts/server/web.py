@@ -57,7 +57,9 @@ from ...errors import ERRORS, BadInput, RunFailed, TooLarge, TriviumError
 from ...run import closing
 from ...trace import Open, Tracer
 from .. import limits, tabular
+from . import masking
 from .audio import SOUNDS
+from .callers import asking
 from .media import IMAGES
 from .session import WAITED
 from .upstream import UNSENDABLE
@@ -322,6 +324,7 @@ class Reply:
 
 def respond(request: Incoming, answer: Answer) -> Reply:
     """Return the answer in the form the request accepts."""
+    answer = _shown(answer)
     media = _accepted(request.headers)
     try:
         content = encode(answer, media)
@@ -338,8 +341,37 @@ def reply(request: Incoming, value: object, headers: Mapping[str, str], status: 
     return Reply(encode(value, media), media, headers, status)
 
 
+def _shown(answer: Answer) -> Answer:
+    """Return an answer as whoever asked may see it."""
+    caller = asking.get()
+    if caller is None or not caller.masked:
+        return answer
+    masker, output = masking.current(), answer.output
+    if isinstance(output, list) and all(isinstance(each, str) for each in output):
+        # Pieces of one text, maybe, with a name in two of them.
+        whole = "".join(output)
+        if (hidden := masker.text(whole)) != whole:
+            return replace(answer, output=[hidden])
+    return replace(answer, output=masker.data(output))
+
+
+async def _wholes(
+    parts: AsyncIterator[Part | Answer | Fault],
+) -> AsyncIterator[Part | Answer | Fault]:
+    """Yield what is whole: a name may begin in one part and end in the next."""
+    async with closing(parts):
+        async for part in parts:
+            if isinstance(part, Answer):
+                yield _shown(part)
+            elif isinstance(part, Fault):
+                yield part
+
+
 async def stream(request: Incoming, parts: AsyncIterator[Part | Answer | Fault]) -> ASGIApp:
     """Return the parts as server-sent events or as frames; errors before the first are raised."""
+    caller = asking.get()
+    if caller is not None and caller.masked:
+        parts = _wholes(parts)
     media = FRAMES if FRAMES in request.headers.get("accept", "") else EVENTS
     shape = frame if media == FRAMES else _event
     first = _packed(await anext(parts), shape)
