@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import uvicorn
 from litestar import Litestar
 
 import toys
@@ -55,6 +56,10 @@ class Room:
         if key is not None and "authorization" not in headers:
             headers["authorization"] = f"Bearer {key or self.key}"
         return asyncio.run_coroutine_threadsafe(work(), self._loop).result(20)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what a coroutine gives, on the loop of the servers."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
     def get(self, path: str, **request: Any) -> httpx.Response:
         """Return the response to a GET."""
@@ -131,6 +136,22 @@ def looping() -> Iterator[asyncio.AbstractEventLoop]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@contextlib.asynccontextmanager
+async def listening(app: Litestar) -> AsyncIterator[str]:
+    """Serve an app on a free port."""
+    config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:  # noqa: ASYNC110 # uvicorn has no event to wait for
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await serving
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from trivium.trace import Span
 from . import devices, wheel
 from .history import History
 from .ops import Ops
+from .passage import Passage
 from .settings import Settings
 
 # Threads for onnxruntime in the page need a cross-origin isolated page.
@@ -110,6 +111,9 @@ def create_app(
     # Who holds a plain key here is no gateway, and speaks for nobody else.
     scopes = frozenset(SCOPES) - {"behalf"}
     admit = Access(settings.access, Keys(settings.keys), scopes, tokens)
+    passage = None
+    if settings.cloud_url:
+        passage = Passage(settings.cloud_url, settings.cloud_key, admit, transport)
     kernel = wheel.kernel()
 
     senders = Keys(settings.traces_keys)
@@ -195,6 +199,8 @@ def create_app(
             await stack.enter_async_context(server.running(spans_to))
             if cloud is not None:
                 await stack.enter_async_context(cloud)
+            if passage is not None:
+                await stack.enter_async_context(contextlib.aclosing(passage))
             yield
 
     handlers: list[Any] = [
@@ -208,6 +214,8 @@ def create_app(
         openapi.route(),
         server.metrics.route(admit),
     ]
+    if passage is not None:
+        handlers += passage.routes()
     if ops is not None:
         handlers += ops.routes(admit, sender, emit)
     if settings.page.is_dir():

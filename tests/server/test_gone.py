@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
-from litestar import Litestar
 
 import samples
 import toys
-from servers import CLOUD_KEY, KEY
+from servers import CLOUD_KEY, KEY, listening
 from trivium.contract import EVENTS
 from trivium.hosts.server.session import OrtSequence
 from trivium_cloud.app import create_app as create_cloud
 from trivium_cloud.settings import Settings as CloudSettings
 from trivium_edge.app import create_app as create_edge
 from trivium_edge.settings import Settings as EdgeSettings
-
-
-@contextlib.asynccontextmanager
-async def listening(app: Litestar) -> AsyncIterator[str]:
-    """Serve an app on a free port."""
-    config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    serving = asyncio.ensure_future(server.serve())
-    while not server.started:  # noqa: ASYNC110 # uvicorn has no event to wait for
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        await serving
 
 
 def held() -> int:

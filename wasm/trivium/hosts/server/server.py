@@ -224,15 +224,32 @@ def cors(origins: Sequence[str]) -> CORSConfig:
     """Return what pages of other origins may send and read."""
     return CORSConfig(
         allow_origins=list(origins),
-        allow_methods=["GET", "POST"],
+        allow_methods=["DELETE", "GET", "HEAD", "PATCH", "POST"],
         allow_headers=[
             "authorization",
             "content-type",
             "traceparent",
             "tracestate",
+            "idempotency-key",
+            "last-event-id",
+            "tus-resumable",
+            "upload-checksum",
+            "upload-length",
+            "upload-metadata",
+            "upload-offset",
             *web.ASK_HEADERS,
         ],
-        expose_headers=[*web.HEADERS, "retry-after", "ratelimit", "ratelimit-policy"],
+        expose_headers=[
+            *web.HEADERS,
+            "location",
+            "retry-after",
+            "ratelimit",
+            "ratelimit-policy",
+            "tus-resumable",
+            "upload-expires",
+            "upload-length",
+            "upload-offset",
+        ],
         max_age=600,
     )
 
