@@ -126,7 +126,7 @@ def test_every_script_is_documented() -> None:
 
 
 def test_files_stay_readable() -> None:
-    """No module is longer than 500 lines, and the core of the kernel than 3,450 together."""
+    """No module is longer than 500 lines, and the core of the kernel than 3,550 together."""
     sizes = {
         path: len(path.read_text().splitlines())
         for room in ROOMS.values()
@@ -134,7 +134,7 @@ def test_files_stay_readable() -> None:
     }
     assert {str(path): size for path, size in sizes.items() if size > 500} == {}
     words = ("nouns", "kinds")  # what functions answer with and take: they grow with the zoo
-    assert sum(sizes[KERNEL / f"{name}.py"] for name in ORDER if name not in words) <= 3450
+    assert sum(sizes[KERNEL / f"{name}.py"] for name in ORDER if name not in words) <= 3550
 
 
 def test_versions_agree() -> None:

@@ -231,12 +231,13 @@ class Workshop:
                 raise BundleError(
                     f"{gate.metric} can't be computed: {error.message}{about}"
                 ) from error
-        kinds = {each.name: each.kind for each in self.schema.inputs}
         return [
             Sample(
                 inputs={
-                    name: value if sample.written(name, kinds[name]) else str(self.folder / value)
-                    for name, value in sample.inputs.items()
+                    name: sample.inputs[name]
+                    if sample.written(name, kind)
+                    else str(self.folder / sample.inputs[name])
+                    for name, kind in self.schema.kinds(sample.inputs).items()
                 },
                 options=sample.options,
                 output=sample.output,

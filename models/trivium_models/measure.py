@@ -17,7 +17,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from trivium.contract import Blob, Resident, Sample, Schema, Tensor, Variant
-from trivium.errors import BundleError, TriviumError
+from trivium.errors import BadInput, BundleError, TriviumError
 from trivium.function import Loaded, Models
 from trivium.hosts import limits, tabular
 from trivium.hosts.server.audio import SOUNDS
@@ -237,10 +237,13 @@ class Subject:
     ) -> Any:
         arguments: dict[str, Any] = dict(row.options)
         for each in self.schema.inputs:
-            given: Any = row.inputs[each.name]
-            if not row.written(each.name, each.kind):
-                given = _blob(Path(given))
-            arguments[each.name] = await host.decode(each.kind, given, variant)
+            values = []
+            for place in each.places(row.inputs):
+                given: Any = row.inputs[place]
+                if not row.written(place, each.kind):
+                    given = _blob(Path(given))
+                values.append(await host.decode(each.kind, given, variant))
+            arguments[each.name] = values if each.many else values[0]
         if self.schema.models:
             arguments[self.schema.models] = Models(loaded, host.clock)
         if self.schema.asks:
@@ -291,7 +294,6 @@ def _files(path: Path, schema: Schema) -> Iterator[Sample]:
 
 
 def _lines(path: Path, schema: Schema) -> Iterator[Sample]:
-    kinds = {each.name: each.kind for each in schema.inputs}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if not line.strip():
             continue
@@ -299,11 +301,13 @@ def _lines(path: Path, schema: Schema) -> Iterator[Sample]:
             row = msgspec.json.decode(line, type=Sample)
         except msgspec.DecodeError as error:
             raise BundleError(f"{path}, line {number}: {error}") from error
-        if row.inputs.keys() != kinds.keys():
+        try:
+            kinds = schema.kinds(row.inputs)
+        except BadInput:
             raise BundleError(
                 f"{path}, line {number} has the inputs {', '.join(row.inputs) or 'none'}; "
-                f"{schema.name} takes {', '.join(kinds)}"
-            )
+                f"{schema.name} takes {schema.takes}"
+            ) from None
         inputs = {
             name: value if row.written(name, kinds[name]) else str(path.parent / value)
             for name, value in row.inputs.items()

@@ -11,12 +11,13 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequen
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from trivium.contract import File, Input, Manifest, Option, Schema, Variant
-from trivium.errors import BundleError
+from trivium.errors import BadInput, BundleError
 from trivium.function import Asker, Models
 from trivium.hosts.server.graphs import inspect as inspect_graph
 from trivium.hosts.server.signing import replace
@@ -28,6 +29,9 @@ from .recipe import Recipe
 
 if TYPE_CHECKING:
     from .build import Workshop
+
+MANY = 16
+"""So many values a list of inputs takes, unless its hint says otherwise."""
 
 STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 
@@ -91,14 +95,15 @@ def write(path: Path, data: bytes, pinned: str | None = None) -> None:
 
 def contents(folder: Path, recipe: Recipe, schema: Schema) -> list[str]:
     """Return the names of the files that the bundle holds, in order."""
-    kinds = {each.name: each.kind for each in schema.inputs}
     names = {"function.py", *recipe.graphs(), *filter(None, [recipe.labels, recipe.tokenizer])}
     for sample in recipe.samples:
-        if sample.inputs.keys() != kinds.keys():
+        try:
+            kinds = schema.kinds(sample.inputs)
+        except BadInput:
             raise BundleError(
                 f"{folder / 'recipe.toml'}: a sample has the inputs {', '.join(sample.inputs)}; "
-                f"{schema.name} takes {', '.join(kinds) or 'none'}."
-            )
+                f"{schema.name} takes {schema.takes}."
+            ) from None
         for name, value in sample.inputs.items():
             if not sample.written(name, kinds[name]):
                 recipes.check_file(value, recipe, folder)
@@ -158,11 +163,12 @@ def describe(folder: Path) -> Schema:
     roles: dict[type, str] = {}
     for parameter in inspect.signature(call).parameters.values():
         hint = resolve(path, f"parameter {parameter.name!r}", parameter.annotation, module)
-        kind = next((kind for kind, noun in KINDS.items() if noun is hint), None)
+        noun, many = several(hint)
+        kind = next((kind for kind, each in KINDS.items() if each is noun), None)
         if hint in (Models, Asker):
             roles[hint] = parameter.name
         elif kind is not None:
-            inputs.append(Input(name=parameter.name, kind=kind))
+            inputs.append(Input(name=parameter.name, kind=kind, many=many))
         else:
             options.append(option(path, parameter, hint))
     given = resolve(path, "the result", inspect.signature(call).return_annotation, module)
@@ -183,6 +189,15 @@ def describe(folder: Path) -> Schema:
         models=roles.get(Models),
         asks=roles.get(Asker),
     )
+
+
+def several(hint: Any) -> tuple[Any, int | UnsetType]:
+    """Return what a list of inputs holds and how many at most; else the hint as it is."""
+    bare, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    if get_origin(bare) is not list or get_args(bare)[0] not in KINDS.values():
+        return hint, UNSET
+    bounds = [each.max_length for each in notes if isinstance(each, Meta) and each.max_length]
+    return get_args(bare)[0], bounds[0] if bounds else MANY
 
 
 def load(path: Path) -> ModuleType:

@@ -95,6 +95,25 @@ async def tell(
     assert "Label" in str(schema.output)
 
 
+def test_a_list_of_inputs_takes_several_values(folder: Write) -> None:
+    """So many as its hint says, else 16; a list of anything else is an option."""
+    code = """
+@function("image.several")
+async def several(
+    images: list[Image],
+    texts: Annotated[list[Text], Meta(max_length=3)],
+    words: list[str] = [],
+) -> int:
+    return len(images) + len(texts)
+"""
+    schema = describe(folder(HEAD + code))
+    assert schema.inputs == (
+        Input(name="images", kind="image", many=16),
+        Input(name="texts", kind="text", many=3),
+    )
+    assert [each.name for each in schema.options] == ["words"]
+
+
 MISTAKES = {
     "can't be loaded: ZeroDivisionError": "1 / 0",
     "0 functions marked": "",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -255,10 +255,24 @@ class File(Noun, frozen=True, kw_only=True):
 
 
 class Input(Noun, frozen=True, kw_only=True):
-    """A parameter that takes what the ask carries."""
+    """A parameter that takes what the ask carries.
+
+    One that takes several values, at most `many`, is a list. In an ask they are `NAME.0`, `NAME.1`
+    and so on.
+    """
 
     name: str
     kind: str
+    many: int | msgspec.UnsetType = msgspec.UNSET
+
+    def places(self, given: Collection[str]) -> list[str]:
+        """Return the names in an ask under which its values are, as far as they go."""
+        if not self.many:
+            return [self.name] if self.name in given else []
+        row: list[str] = []
+        while (name := f"{self.name}.{len(row)}") in given and len(row) < self.many:
+            row.append(name)
+        return row
 
 
 class Option(Noun, frozen=True, kw_only=True):
@@ -285,6 +299,25 @@ class Schema(Noun, frozen=True, kw_only=True):
     streams: bool = False
     models: str | None = None
     asks: str | None = None
+
+    def kinds(self, given: Collection[str]) -> dict[str, str]:
+        """Return the kind of each input in an ask; raise BadInput if one is missing or unknown."""
+        found = {place: each.kind for each in self.inputs for place in each.places(given)}
+        if len(found) != len(given) or not all(each.places(given) for each in self.inputs):
+            raise BadInput(
+                f"{self.name} takes the inputs: {self.takes}; "
+                f"the ask has: {', '.join(given) or 'none'}"
+            )
+        return found
+
+    @property
+    def takes(self) -> str:
+        """Return the names of the inputs, for messages."""
+        names = [
+            f"{each.name}.0 to {each.name}.{each.many - 1}" if each.many else each.name
+            for each in self.inputs
+        ]
+        return ", ".join(names) or "none"
 
 
 class Cascade(Noun, frozen=True, kw_only=True):

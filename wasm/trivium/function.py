@@ -328,6 +328,9 @@ class Function:
         self.file = f"{manifest.name}/function.py"
         self.call = self._load(source, digest)
         self._options = _options(self.schema.options)
+        inputs = self.schema.inputs
+        self._names = {each.name for each in inputs}
+        self._many = any(each.many for each in inputs)
         self._lists = {
             each.name for each in self.schema.options if each.schema.get("type") == "array"
         }
@@ -378,12 +381,14 @@ class Function:
             return value
         return [item.strip() for item in value.split(",")]
 
-    def inputs(self, given: Mapping[str, T]) -> Mapping[str, T]:
-        """Return the inputs as they are; raise BadInput if one is missing or unknown."""
-        names = [each.name for each in self.schema.inputs]
-        if given.keys() != set(names):
-            raise BadInput(
-                f"{self.schema.name} takes the inputs: {', '.join(names) or 'none'}; "
-                f"the ask has: {', '.join(given) or 'none'}"
-            )
-        return given
+    def inputs(self, given: Mapping[str, T]) -> Mapping[str, T | list[T]]:
+        """Return the inputs, several values as a list; raise BadInput if one does not belong."""
+        if given.keys() == self._names and not self._many:
+            return given
+        self.schema.kinds(given)
+        return {
+            each.name: [given[place] for place in each.places(given)]
+            if each.many
+            else given[each.name]
+            for each in self.schema.inputs
+        }

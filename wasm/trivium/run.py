@@ -8,6 +8,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Coroutine,
+    Iterator,
     Mapping,
 )
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from .contract import Answer, Ask, Blob, Cascade, Plan, Road, Tier, Times
+from .contract import Answer, Ask, Blob, Cascade, Input, Plan, Road, Tier, Times, Variant
 from .errors import (
     BadInput,
     BudgetError,
@@ -37,6 +38,7 @@ from .seen import Queue
 from .trace import Open, Tracer
 
 T = TypeVar("T")
+INPUTS = (Text, Blob, Decoded)
 Leg = tuple[Tier, ...]
 
 
@@ -246,15 +248,11 @@ class Run:
         with engine.tracer.span("decode", self._parent):
             for each in schema.inputs:
                 given = self._inputs[each.name]
-                if isinstance(given, Decoded):
-                    # From another function here, which needs no file of it.
-                    if not isinstance(given, KINDS[each.kind]):
-                        what = type(given).__name__
-                        raise BadInput(f"{schema.name} takes {each.kind}, not {what}: {each.name}")
-                    self._arguments[each.name] = given
-                    continue
-                decoded = await engine.host.decode(each.kind, given, variant)
-                self._arguments[each.name] = decoded
+                self._arguments[each.name] = (
+                    [await self._ready(each, value, variant) for value in given]
+                    if isinstance(given, list)
+                    else await self._ready(each, given, variant)
+                )
         self._decoded = self._clock()
         span = engine.tracer.span("run", self._parent, **{"trivium.model": variant.model})
         self._span = span
@@ -263,6 +261,16 @@ class Run:
         if schema.asks:
             self._arguments[schema.asks] = self._steps = Pipeline(engine, self._trip, span)
         return self._arguments
+
+    async def _ready(self, taker: Input, given: str | Blob | Given, variant: Variant) -> Given:
+        """Return one value as the function is given it."""
+        if not isinstance(given, Decoded):
+            return await self._engine.host.decode(taker.kind, given, variant)
+        # From another function here, which needs no file of it.
+        if not isinstance(given, KINDS[taker.kind]):
+            what, name = type(given).__name__, self.function.schema.name
+            raise BadInput(f"{name} takes {taker.kind}, not {what}: {taker.name}")
+        return given
 
     async def whole(self) -> None:
         """Call the function, and take all its parts if it gives its output in such."""
@@ -308,6 +316,15 @@ class Run:
 
 _BRANCH: ContextVar[str] = ContextVar("branch", default="")
 """Which of the things that a pipeline does together asks."""
+
+
+def flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield values by name, those of a list of inputs each by its own."""
+    for name, value in values.items():
+        if isinstance(value, list) and value and all(isinstance(each, INPUTS) for each in value):
+            yield from ((f"{name}.{number}", each) for number, each in enumerate(value))
+        else:
+            yield name, value
 
 
 def plain(output: Any) -> Any:
@@ -369,7 +386,7 @@ class Pipeline:
         inputs: dict[str, str | Blob] = {}
         options: dict[str, Any] = {}
         held: dict[str, Decoded] = {}
-        for key, value in values.items():
+        for key, value in flat(values):
             if isinstance(value, Text):
                 inputs[key] = str(value)  # msgspec packs no subclass of str
             elif isinstance(value, Blob):

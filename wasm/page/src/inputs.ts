@@ -37,11 +37,17 @@ export function fields(
   places: { inputs: HTMLElement; options: HTMLElement },
   go: () => void,
 ): Fields {
-  const inputs = schema.inputs.map(({ name, kind }) => {
+  const given = Object.keys(samples[0]?.inputs ?? {});
+  // Of several values as many as the first sample has.
+  const slots = schema.inputs.flatMap(({ name, kind, many }) => {
+    const names = many ? given.filter((each) => each.startsWith(`${name}.`)) : [name];
+    return (names.length ? names : [`${name}.0`]).map((each) => ({ name: each, kind }));
+  });
+  const inputs = slots.map(({ name, kind }) => {
     return [name, WRITTEN.includes(kind) ? written(name, kind) : file(name, kind, go)] as const;
   });
   const options = schema.options.map((each) => [each.name, setting(each), each.default] as const);
-  const kinds = new Map(schema.inputs.map(({ name, kind }) => [name, kind]));
+  const kinds = new Map(slots.map(({ name, kind }) => [name, kind]));
   const take = async (sample: Sample, only = [...kinds.values()]): Promise<void> => {
     for (const [name, field] of inputs) {
       const kind = kinds.get(name) ?? "";

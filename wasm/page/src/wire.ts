@@ -123,6 +123,8 @@ export type Said = Answer | Part | Fault;
 export interface Input {
   name: string;
   kind: string;
+  /** The most values there may be, as NAME.0, NAME.1 and so on. */
+  many?: number;
 }
 
 export interface Option {

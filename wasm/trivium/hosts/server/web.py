@@ -284,7 +284,7 @@ def _raw(
     try:
         return Ask(
             version=version,
-            inputs={taker.name: value},
+            inputs={f"{taker.name}.0" if taker.many else taker.name: value},
             options=dict(parse_qsl(request.query.decode("latin-1"), True)) if request.query else {},
             budget=msgspec.convert(said, Budget, strict=False) if said else Budget(),
             tiers=msgspec.convert(tiers, tuple[Tier, ...]) if tiers else (),
