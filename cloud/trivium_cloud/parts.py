@@ -329,7 +329,7 @@ def fits(taker: Input, piece: Piece) -> bool:
 
 def many(taker: Input) -> bool:
     """Return whether an input takes several values."""
-    return bool(getattr(taker, "many", False))
+    return bool(taker.many)
 
 
 async def read_form(request: web.Incoming, boundary: str) -> tuple[Wanted, list[tuple[str, Given]]]:
