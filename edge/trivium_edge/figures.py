@@ -17,7 +17,18 @@ LOW, BIN = log(0.25), log(1.25)
 SIZES = 14
 
 FIGURES = (
-    *("asks", "failed", "budgeted", "met", "fallback", "hedged", "escalated", "cached", "spent"),
+    *(
+        "asks",
+        "failed",
+        "refused",
+        "budgeted",
+        "met",
+        "fallback",
+        "hedged",
+        "escalated",
+        "cached",
+        "spent",
+    ),
     *("ms", "queue", "transfer", "decode", "python", "run"),
     *("expected_n", "expected", "took", "quality_n", "quality", "sure_n", "sure"),
     *("shadows", "shadow_took", "shadow_instead", "alike_n", "alike"),
@@ -110,6 +121,7 @@ def told(figures: NDArray[np.float64]) -> dict[str, Any]:
     return {
         "asks": asks,
         "failed": said["failed"],
+        "refused": said["refused"],
         "error_rate": share("failed", "asks"),
         "budgeted": said["budgeted"],
         "met": share("met", "budgeted"),

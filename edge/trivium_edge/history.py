@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from trivium.hosts.server.telemetry import Trace, asking, lasted, late
+from trivium.hosts.server.telemetry import Trace, asking, lasted, late, mistaken
 from trivium.trace import Span
 
 from .figures import AT, FIGURES, Cell, place, size_class
@@ -172,7 +172,8 @@ class History(Reading):
         weight = _number(said.get("trivium.weight")) or 1.0
         figures: dict[str, float] = {
             "asks": 1.0,
-            "failed": float(bool(ask.error)),
+            "failed": float(bool(ask.error) and not mistaken(ask)),
+            "refused": float(mistaken(ask)),
             "budgeted": float(missed is not None),
             "met": float(missed is False),
             "fallback": float("trivium.failed" in said),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .figures import drift, quantile, told
+from .figures import STAGES, blank, drift, told
 from .history import STEPS, History
 from .reading import Cells
 
@@ -21,6 +21,9 @@ WINDOWS = {"5m": 300.0, "1h": 3600.0, "6h": 6 * 3600.0, "3d": 3 * 86400.0}
 
 BURNS = (("5m", "1h", 14.4), ("1h", "6h", 6.0))
 """An alert is due where both windows burn the error budget so many times as fast as they may."""
+
+FEW = 20
+"""Of fewer asks in the shorter window nothing is concluded."""
 
 DRIFTED = 0.25
 """From this population stability index on, confidence or inputs are another than they were."""
@@ -104,7 +107,9 @@ def burning(history: History, end: float, function: str) -> list[dict[str, Any]]
                     "burn": burn,
                     "left": 1.0 - burn["3d"] if "3d" in burn else None,
                     "alert": any(
-                        burn.get(short, 0.0) > most and burn.get(long, 0.0) > most
+                        burn.get(short, 0.0) > most
+                        and burn.get(long, 0.0) > most
+                        and windows[short]["asks"] >= FEW
                         for short, long, most in BURNS
                     ),
                 }
@@ -196,26 +201,23 @@ def _grouped(cells: Cells) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["asks"])[:200]
 
 
-def _series(cells: Cells, start: float, end: float, step: int) -> dict[str, list[Any]]:
+def _series(cells: Cells, start: float, end: float, step: int) -> dict[str, Any]:
     found = {at: (data, worst) for at, data, worst in cells.by(lambda i: int(cells.at[i]))}
     first = int(start) // step * step
-    made: dict[str, list[Any]] = {
-        name: [] for name in ("at", "asks", "failed", "late", "p50", "p95", "p99", "spent", "worst")
-    }
-    stages = ("queue", "transfer", "decode", "python", "run")
-    made |= {each: [] for each in stages}
+    times, slowest = [], []
+    names = ("asks", "failed", "late", "spent", "p50", "p95", "p99", *STAGES)
+    lines: dict[str, list[float | None]] = {name: [] for name in names}
     for at in range(first, int(end) + 1, step):
         data, worst = found.get(at, (None, ""))
-        said = None if data is None else told(data)
-        made["at"].append(at)
-        made["worst"].append(worst)
-        made["asks"].append(said["asks"] / step if said else 0.0)
-        made["failed"].append(said["failed"] / step if said else 0.0)
-        missed = said["budgeted"] * (1.0 - (said["met"] or 0.0)) if said else 0.0
-        made["late"].append(missed / step)
-        made["spent"].append(said["spent"] if said else 0.0)
-        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-            made[name].append(None if data is None else quantile(data, share))
-        for each in stages:
-            made[each].append(said["split"][each] if said else None)
-    return made
+        times.append(at)
+        slowest.append(worst)
+        said = told(blank() if data is None else data)
+        late = said["budgeted"] * (1.0 - (said["met"] or 0.0))
+        for name, value in (("asks", said["asks"]), ("failed", said["failed"]), ("late", late)):
+            lines[name].append(value / step)
+        lines["spent"].append(said["spent"])
+        for name in ("p50", "p95", "p99"):
+            lines[name].append(said[name])
+        for name in STAGES:
+            lines[name].append(said["split"][name] if said["asks"] else None)
+    return {"at": times, "worst": slowest, "lines": lines}

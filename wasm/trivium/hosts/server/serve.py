@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +23,6 @@ from . import check
 from .bundles import Bundle, find
 from .child import Child
 from .signing import Trust
-from .valkey import Valkey
 
 START_S = 60.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -107,18 +104,18 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     cloud_url = _url(host, options.cloud_port)
     bundles = ":".join(map(str, roots))
     development = "1" if options.reload else ""
-    keeping = _keeping(options, stack)
-    settings = {
-        "TRIVIUM_CLOUD_BUNDLES": bundles,
-        "TRIVIUM_CLOUD_KEYS": cloud_key,
-        "TRIVIUM_CLOUD_TRUST": str(KEYS),
-        "TRIVIUM_CLOUD_DEVELOPMENT": development,
-        "TRIVIUM_CLOUD_WEBHOOK_SECRET": _key("webhooks"),
-        **({"TRIVIUM_REDIS_URL": keeping.url} if keeping else {}),
-        **({} if options.check else _traced(own, traces_key)),
-    }
-    cloud = Process(Tier.CLOUD, host, options.cloud_port, settings)
-    worker = Child("worker", [sys.executable, "-m", "trivium_cloud.worker"], settings)
+    cloud = Process(
+        Tier.CLOUD,
+        host,
+        options.cloud_port,
+        {
+            "TRIVIUM_CLOUD_BUNDLES": bundles,
+            "TRIVIUM_CLOUD_KEYS": cloud_key,
+            "TRIVIUM_CLOUD_TRUST": str(KEYS),
+            "TRIVIUM_CLOUD_DEVELOPMENT": development,
+            **_traced(own, traces_key),
+        },
+    )
     edge = Process(
         Tier.EDGE,
         host,
@@ -136,7 +133,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             "TRIVIUM_EDGE_TRACES_KEYS": traces_key,
         },
     )
-    for process in (cloud, edge, worker):
+    for process in (cloud, edge):
         stack.enter_context(process)
     cloud.wait()
     edge.wait()
@@ -145,11 +142,10 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     for bundle in absent:
         _say(f"{bundle.name} can be had: trivium models pull {bundle.name} ({bundle.megabytes} MB)")
     checker = check.Checker(own, key, known)
-    task = check.Checker(cloud_url, cloud_key, known).task()
     if options.check:
-        rows = [*refused, *checker.servers(), *task, *checker.page(url)]
+        rows = [*refused, *checker.servers(), *checker.page(url)]
         return check.show(rows, options.json)
-    rows = [*refused, *checker.servers(most=1), *task]
+    rows = [*refused, *checker.servers(most=1)]
     for row in rows:
         if not row.ok:
             _say(f"{row.function} on the {row.tier}: {row.output}")
@@ -161,19 +157,8 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     _say(f"  API      {url}/openapi.json")
     _say(f"  ops      {url}/ops/   with the same key")
     _say("  Ctrl-C stops everything")
-    again = [worker, keeping] if keeping else [worker]
-    _follow(folders if options.reload else [], options.reload, roots[-1], [cloud, edge], again)
+    _follow(folders if options.reload else [], options.reload, roots[-1], [cloud, edge])
     return 1
-
-
-def _keeping(options: argparse.Namespace, stack: contextlib.ExitStack) -> Valkey | None:
-    """Run a Valkey, unless there is a Redis; a check's is of its own."""
-    if os.environ.get("TRIVIUM_REDIS_URL"):
-        return None
-    folder = HOME / "valkey"
-    if options.check:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trivium-")))
-    return stack.enter_context(Valkey(folder))
 
 
 class Process(Child):
@@ -237,17 +222,8 @@ def build(folders: Sequence[Path], out: Path, quick: bool = False) -> bool:
     return done.returncode == 0
 
 
-def _follow(
-    folders: Sequence[Path],
-    reload: bool,
-    out: Path,
-    processes: Sequence[Process],
-    again: Sequence[Child],
-) -> None:
-    """Rebuild what is saved, and say if a server ends; return when none is left.
-
-    What may die of a task, or has all on its disk, is started `again`.
-    """
+def _follow(folders: Sequence[Path], reload: bool, out: Path, processes: Sequence[Process]) -> None:
+    """Rebuild what is saved, and say if a server ends; return when none is left."""
     watched = dict.fromkeys(folders, out)
     if reload:
         watched |= dict.fromkeys(_functions(BUILT_IN), ZOO)
@@ -259,11 +235,6 @@ def _follow(
             if process.code() is not None:
                 _say(f"the {process.tier} ended (exit code {process.code()}); the rest goes on")
                 running.remove(process)
-        for child in again:
-            if child.code() is not None:
-                _say(f"the {child.name} ended (exit code {child.code()}); it is started again")
-                time.sleep(1.0)
-                child.start()
         for folder, target in watched.items():
             stamp = _stamp(folder)
             if stamp != seen[folder]:
@@ -318,9 +289,9 @@ def _traced(url: str, key: str) -> dict[str, str]:
     }
 
 
-def _key(name: str = "key") -> str:
+def _key() -> str:
     """Return this installation's development key, made once and readable by its owner alone."""
-    path = HOME / name
+    path = HOME / "key"
     if not path.exists():
         HOME.mkdir(exist_ok=True)
         path.touch(mode=0o600)

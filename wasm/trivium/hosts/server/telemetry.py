@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from ...errors import ERRORS, BudgetError
 from ...trace import Span
 from . import masking
 
@@ -103,6 +104,12 @@ def asking(span: Span) -> str:
     return name
 
 
+def mistaken(span: Span) -> bool:
+    """Return whether it was the caller's mistake that an ask failed, and nobody else's."""
+    kind = ERRORS.get(span.error)
+    return kind is not None and kind.status < 500 and not issubclass(kind, BudgetError)
+
+
 def lasted(span: Span) -> float:
     """Return a span's milliseconds."""
     return (span.end_ns - span.start_ns) / 1e6
@@ -111,7 +118,7 @@ def lasted(span: Span) -> float:
 def late(span: Span) -> bool | None:
     """Return whether an ask missed its budget; nothing without one."""
     budget = span.attributes.get("trivium.budget_ms")
-    if not isinstance(budget, int | float):
+    if not isinstance(budget, int | float) or mistaken(span):
         return None
     return bool(span.error) or lasted(span) > budget
 

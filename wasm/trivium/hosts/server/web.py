@@ -59,7 +59,7 @@ from ...trace import Open, Tracer
 from .. import limits, tabular
 from . import masking
 from .audio import SOUNDS
-from .callers import Caller, asking
+from .callers import asking
 from .media import IMAGES
 from .session import WAITED
 from .upstream import UNSENDABLE
@@ -324,7 +324,7 @@ class Reply:
 
 def respond(request: Incoming, answer: Answer) -> Reply:
     """Return the answer in the form the request accepts."""
-    answer = shown(answer, asking.get())
+    answer = _shown(answer)
     media = _accepted(request.headers)
     try:
         content = encode(answer, media)
@@ -341,8 +341,9 @@ def reply(request: Incoming, value: object, headers: Mapping[str, str], status: 
     return Reply(encode(value, media), media, headers, status)
 
 
-def shown(answer: Answer, caller: Caller | None) -> Answer:
+def _shown(answer: Answer) -> Answer:
     """Return an answer as whoever asked may see it."""
+    caller = asking.get()
     if caller is None or not caller.masked:
         return answer
     masker, output = masking.current(), answer.output
@@ -361,7 +362,7 @@ async def _wholes(
     async with closing(parts):
         async for part in parts:
             if isinstance(part, Answer):
-                yield shown(part, asking.get())
+                yield _shown(part)
             elif isinstance(part, Fault):
                 yield part
 
