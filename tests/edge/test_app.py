@@ -292,7 +292,9 @@ def test_a_pages_spans_are_passed_on(servers: Servers, media: str) -> None:
 @pytest.mark.parametrize(
     ("body", "media", "expected"),
     [
-        (b"[]", "text/plain", "400 bad_input: content type 'text/plain' is neither"),
+        (b"[]", "text/html", "400 bad_input: content type 'text/html' is neither"),
+        (b"[]", "text/plain", "400 bad_input: the JSON is not a valid Left"),
+        (b"{" * 2_000_000, JSON, "413 too_large: 2000000 bytes were sent"),
         (b"[]", "", "400 bad_input: content type '' is neither"),
         (b"{", JSON, "400 bad_input: the JSON is not a valid list"),
         (b"", MSGPACK, "400 bad_input: the MessagePack is not a valid list"),
@@ -307,6 +309,19 @@ def test_what_is_no_span_is_refused(
     response = gateway.edge.send("POST", "/v1/spans", content=body, headers={"content-type": media})
     assert said(response).startswith(expected)
     assert "page" not in {each.service for each in gateway.spans}
+
+
+def test_a_page_that_goes_sends_its_token_in_the_body(gateway: Servers) -> None:
+    """A beacon has no headers of its own; the token is as good, or as bad, as in one."""
+    good = token(gateway.edge)
+    gateway.spans.clear()
+    for shown, origin, status in ((good, ORIGIN, 204), (good, "null", 401), ("x", ORIGIN, 401)):
+        body = b'{"token": "%s", "spans": [%s]}' % (shown.encode(), encode(SPAN, JSON))
+        headers = {"content-type": "text/plain;charset=UTF-8", "origin": origin}
+        response = gateway.edge.send("POST", "/v1/spans", key=None, content=body, headers=headers)
+        assert response.status_code == status
+    assert [each.name for each in gateway.spans] == ["boot"]
+    gateway.spans.clear()
 
 
 def test_spans_need_a_key_or_token(gateway: Servers) -> None:

@@ -61,10 +61,10 @@ export class Trivium extends EventTarget {
     functions: {},
   };
 
-  private constructor(base: URL, trusted: Trusted, shadows: number) {
+  private constructor(base: URL, trusted: Trusted, shadows: number, traces: number) {
     super();
     this.gateway = new Gateway(base);
-    this.spans = new Spans(this.gateway);
+    this.spans = new Spans(this.gateway, traces);
     this.worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
     this.worker.onerror = (event) => this.broke(event.message);
@@ -87,14 +87,16 @@ export class Trivium extends EventTarget {
    * The page runs bundles that a key in `trust` (PEM) has signed; without it the keys are those
    * that the gateway trusts. `unsigned` lets in bundles without a signature, to develop. `shadows`
    * is the share of the asks after which another road that the ask allows is asked the same, to
-   * learn how long it takes; none where the user saves data.
+   * learn how long it takes; none where the user saves data. `traces` is the share of the asks of
+   * which the gateway is told more than how they went.
    */
   static async connect({
     base,
     shadows = saving() ? 0 : SHADOWS,
+    traces = saving() ? 0 : 1,
     ...trusted
-  }: { base?: URL | string; shadows?: number } & Trusted = {}): Promise<Trivium> {
-    return new Trivium(new URL(base ?? "./", document.baseURI), trusted, shadows);
+  }: { base?: URL | string; shadows?: number; traces?: number } & Trusted = {}): Promise<Trivium> {
+    return new Trivium(new URL(base ?? "./", document.baseURI), trusted, shadows, traces);
   }
 
   /** How far the page tier is; a `state` event tells of each change. */
@@ -243,6 +245,8 @@ export class Trivium extends EventTarget {
     if (message.kind === "state") {
       this.latest = message.state;
       this.dispatchEvent(new Event("state"));
+    } else if (message.kind === "span") {
+      this.spans.emit(message.span);
     } else {
       this.listeners.get(message.id)?.(message);
     }

@@ -7,7 +7,6 @@ import { TriviumError, text } from "./faults";
 import type { Bundle, Gateway } from "./gateway";
 import { type Page, boot, start } from "./python";
 import type { Key, Trust } from "./signing";
-import type { Spans } from "./spans";
 import type { Listed, Readiness, Road, State, Usage } from "./wire";
 
 /** How old the gateway's list of bundles may be before an ask makes us look again. */
@@ -28,7 +27,7 @@ export class PageTier {
   readonly started: Promise<Page>;
   private readonly gateway: Gateway;
   private readonly trust: Trust;
-  private readonly spans: Spans;
+  private readonly emit: (span: string) => void;
   private readonly tell: (state: State) => void;
   private readonly bridge: Promise<Bridge>;
   private readonly held = new Map<string, Held>();
@@ -41,10 +40,15 @@ export class PageTier {
   private syncing: Promise<void> | null = null;
   private synced = 0;
 
-  constructor(gateway: Gateway, trust: Trust, spans: Spans, tell: (state: State) => void) {
+  constructor(
+    gateway: Gateway,
+    trust: Trust,
+    emit: (span: string) => void,
+    tell: (state: State) => void,
+  ) {
     this.gateway = gateway;
     this.trust = trust;
-    this.spans = spans;
+    this.emit = emit;
     this.tell = tell;
     this.state = {
       phase: "starting",
@@ -127,7 +131,7 @@ export class PageTier {
 
   private async start(starting: Promise<PyodideAPI>): Promise<Page> {
     const [pyodide, bridge] = await Promise.all([starting, this.bridge]);
-    const page = boot(pyodide, bridge, this.gateway, this.spans.emit, () => this.sync());
+    const page = boot(pyodide, bridge, this.gateway, this.emit, () => this.sync());
     await page.start();
     this.state.threads = bridge.threads;
     this.page = page;

@@ -229,6 +229,7 @@ export type ToWorker =
 export type FromWorker =
   | { kind: "said"; id: number; json: string }
   | { kind: "state"; state: State }
+  | { kind: "span"; span: string }
   | { kind: "functions"; id: number; functions: Listed[] }
   | { kind: "loaded"; id: number }
   | { kind: "usage"; id: number; usage: Usage };

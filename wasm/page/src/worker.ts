@@ -4,7 +4,6 @@ import "./heap";
 import { TriviumError, text } from "./faults";
 import { Gateway } from "./gateway";
 import { Trust } from "./signing";
-import { Spans } from "./spans";
 import { PageTier } from "./tier";
 import {
   type Ask,
@@ -29,10 +28,13 @@ const answered = { answers: 0, total: 0 };
 
 function connect({ base, trusted, shadows }: Connect): (message: ToWorker) => void {
   const gateway = new Gateway(new URL(base));
-  const spans = new Spans(gateway);
   const trust = new Trust(gateway, trusted);
-  const tier = new PageTier(gateway, trust, spans, (state) =>
-    scope.postMessage({ kind: "state", state }),
+  const tier = new PageTier(
+    gateway,
+    trust,
+    // The page itself sends them: a worker is gone before it could say its last.
+    (span) => scope.postMessage({ kind: "span", span }),
+    (state) => scope.postMessage({ kind: "state", state }),
   );
   tier.started.then(
     (page) => page.shadow(shadows),
