@@ -81,6 +81,10 @@ export default defineConfig({
   root: ROOT,
   base: "./",
   plugins: [runtime()],
-  build: { target: "es2022", assetsInlineLimit: 0 },
+  build: {
+    target: "es2022",
+    assetsInlineLimit: 0,
+    rolldownOptions: { input: [join(ROOT, "index.html"), join(ROOT, "ops/index.html")] },
+  },
   worker: { format: "es" },
 });

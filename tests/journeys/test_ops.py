@@ -1,0 +1,195 @@
+"""Something breaks, and whoever looks at /ops learns what, for whom and since when."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import samples
+import toys
+from trivium.contract import Tier
+from trivium.hosts.server.check import BROWSERS, FLAGS
+from trivium.hosts.server.serve import Process, _free_ports, _joined, _traced
+
+DIST = Path("wasm/page/dist")
+KEY, CLOUD_KEY, TRACES_KEY = "a-key", "a-key-for-the-cloud", "a-key-for-traces"
+
+pytestmark = pytest.mark.browser
+
+
+class System:
+    """An edge and a cloud in processes of their own."""
+
+    def __init__(self, zoo: Path, folder: Path) -> None:
+        edge, cloud = _free_ports("127.0.0.1")
+        self.url = f"http://localhost:{edge}"
+        both = {"BUNDLES": str(zoo), "TRUST": str(toys.keys()), "KEY_FILE": str(folder / "none")}
+        self.cloud = Process(
+            Tier.CLOUD,
+            "127.0.0.1",
+            cloud,
+            {
+                **{f"TRIVIUM_CLOUD_{name}": value for name, value in both.items()},
+                "TRIVIUM_CLOUD_KEYS": CLOUD_KEY,
+                **_traced(self.url, TRACES_KEY),
+            },
+        )
+        self.edge = Process(
+            Tier.EDGE,
+            "127.0.0.1",
+            edge,
+            {
+                **{f"TRIVIUM_EDGE_{name}": value for name, value in both.items()},
+                "TRIVIUM_EDGE_CLOUD_URL": f"http://127.0.0.1:{cloud}",
+                "TRIVIUM_EDGE_CLOUD_KEY": CLOUD_KEY,
+                "TRIVIUM_EDGE_KEYS": KEY,
+                "TRIVIUM_EDGE_ORIGINS": self.url,
+                "TRIVIUM_EDGE_PAGE": str(DIST),
+                "TRIVIUM_EDGE_HISTORY": str(folder / "history"),
+                "TRIVIUM_EDGE_TRACES_KEYS": TRACES_KEY,
+            },
+        )
+
+    def ask(self, **headers: str) -> httpx.Response:
+        """Ask how many words a text has."""
+        return httpx.post(
+            f"{self.url}/v1/infer/text.count",
+            content="one two three",
+            headers={
+                "authorization": f"Bearer {KEY}",
+                "content-type": "text/plain",
+                **{name.replace("_", "-"): value for name, value in headers.items()},
+            },
+            trust_env=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    if not (DIST / "ops").is_dir():
+        pytest.skip("the page is not built: scripts/install")
+    made = System(samples.zoo(tmp_path_factory.mktemp("zoo")), tmp_path_factory.mktemp("ops"))
+    with contextlib.ExitStack() as stack:
+        for process in (made.cloud, made.edge):
+            stack.enter_context(process)
+        made.cloud.wait()
+        made.edge.wait()
+        _joined(made.url)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no chromium was found")
+    sync = pytest.importorskip("playwright.sync_api")
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+def test_what_broke_is_seen(system: System, chromium: Any) -> None:
+    """The cloud is killed: it is said, since when, for whom, and a click leads to the trace."""
+    for _ in range(5):
+        assert system.ask(trivium_tiers="cloud").status_code == 200
+    page = chromium.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{system.url}/ops/")
+    page.fill("#key", "a wrong one")
+    page.press("#key", "Enter")
+    page.wait_for_function("document.querySelector('#refused').textContent !== ''")
+    page.fill("#key", KEY)
+    page.press("#key", "Enter")
+    page.wait_for_selector(".tiles")
+    page.wait_for_function("document.querySelector('#live').dataset.live === 'yes'")
+    page.wait_for_selector("text=Nothing needs a look", timeout=30_000)
+
+    os.kill(system.cloud._process.pid, signal.SIGKILL)
+    begun = time.time()
+    assert system.ask(trivium_tiers="cloud").status_code == 502
+    # It is live: nothing is touched until it says so.
+    alert = page.wait_for_selector("text=the cloud does not answer", timeout=40_000)
+    assert "since" in alert.evaluate("each => each.closest('li').textContent")
+    row = page.wait_for_selector("tr:has-text('tier_unreachable')", timeout=20_000)
+    first = row.query_selector("time").get_attribute("datetime")
+    assert abs(time.mktime(time.strptime(first[:19], "%Y-%m-%dT%H:%M:%S")) - begun) < 60 + abs(
+        time.timezone
+    )
+    assert page.query_selector("tr:has-text('default')"), "for whom"
+    row.query_selector("a").click()
+    page.wait_for_selector(".waterfall li")
+    text = page.inner_text(".waterfall")
+    assert "infer text.count" in text
+    assert "tier_unreachable" in text
+    page.click("nav >> text=State")
+    page.wait_for_selector("text=does not answer")
+    assert problems == []
+    page.close()
+
+
+def test_every_view_is_reached_by_keyboard(system: System, chromium: Any) -> None:
+    """A chart's points, too, and what they lead to."""
+    system.ask()
+    page = chromium.new_page(color_scheme="dark")
+    page.goto(f"{system.url}/ops")
+    page.wait_for_selector("#key:focus")
+    page.keyboard.type(KEY)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".uplot")
+    dark = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert dark == "rgb(20, 22, 26)"
+    for name, what in (
+        ("Roads", "What would have been"),
+        ("Quality", "Drift"),
+        ("State", "Models in memory"),
+        ("Traces", "Asks whose traces are kept"),
+        ("Now", "Objectives"),
+    ):
+        page.focus(f"nav >> text={name}")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"text={what}")
+        assert page.get_attribute(f"nav >> text={name}", "aria-current") == "page"
+    page.wait_for_selector(".plot .uplot")
+    page.focus(".plot")
+    # From the right to a point with an ask in it.
+    for _ in range(90):
+        page.keyboard.press("ArrowLeft")
+        said = page.inner_text("figure .hidden")
+        if "asks 0 /s" not in said:
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".waterfall li, .search")
+    page.close()
+
+
+def test_a_page_that_goes_leaves_its_spans(system: System, chromium: Any) -> None:
+    """A visitor asks and closes the tab at once; the device is seen all the same."""
+    page = chromium.new_page()
+    page.goto(system.url)
+    page.wait_for_function("window.trivium")
+    page.evaluate("trivium.infer('text.count', {text: 'one two'}, {tiers: ['edge']})")
+    page.close(run_before_unload=True)
+    headers = {"authorization": f"Bearer {KEY}"}
+    end = time.monotonic() + 20
+    while True:
+        found = httpx.get(
+            f"{system.url}/v1/ops/overview?minutes=5", headers=headers, trust_env=False
+        ).json()
+        if found["devices"]:
+            break
+        assert time.monotonic() < end, found["roads"]
+        time.sleep(0.3)
+    assert found["devices"][0]["who"] == "Chrome on Linux"
+    assert {"page"} <= {row["began"] for row in found["roads"]}

@@ -1,0 +1,198 @@
+// How does the operators' page ask the gateway?
+
+/** What is said of some asks together; null where there was nothing to say it of. */
+export interface Told {
+  asks: number;
+  failed: number;
+  refused: number;
+  error_rate: number | null;
+  budgeted: number;
+  met: number | null;
+  fallback: number;
+  hedged: number;
+  escalated: number;
+  cached: number | null;
+  spent: number;
+  p50: number | null;
+  p95: number | null;
+  p99: number | null;
+  mean: number | null;
+  split: Record<string, number>;
+  expected: number | null;
+  took: number | null;
+  quality: number | null;
+  sure: number | null;
+  shadows: number;
+  shadow_took: number | null;
+  shadow_instead: number | null;
+  alike: number | null;
+  judged: number;
+  pass_rate: number | null;
+  bleu: number | null;
+  chrf: number | null;
+}
+
+export interface Road extends Told {
+  function: string;
+  modality: string;
+  tier: string;
+  began: string;
+  worst: string;
+}
+
+export interface Version extends Told {
+  function: string;
+  tier: string;
+  version: string;
+  first: number;
+  worst: string;
+}
+
+export interface Group extends Told {
+  who: string;
+  worst: string;
+}
+
+export interface Objective {
+  function: string;
+  what: string;
+  objective: number;
+  burn: Record<string, number>;
+  left: number | null;
+  alert: boolean;
+}
+
+export interface Broken {
+  function: string;
+  where: string;
+  code: string;
+  count: number;
+  first: number;
+  last: number;
+  worst: string;
+}
+
+export interface Alert {
+  what: string;
+  said: string;
+  function: string;
+  since: number | null;
+}
+
+/** Figures over time; `worst` are the slowest traces that are kept of each step. */
+export interface Points {
+  at: number[];
+  worst: string[];
+  lines: Record<string, (number | null)[]>;
+}
+
+export interface Overview {
+  from: number;
+  to: number;
+  step: number;
+  total: Told | null;
+  roads: Road[];
+  series: Points;
+  slo: Objective[];
+  errors: Broken[];
+  callers: Group[];
+  devices: Group[];
+  versions: Version[];
+  drift: { function: string; sure: number | null; size: number | null }[];
+  alerts: Alert[];
+  trouble: string;
+}
+
+export interface Sample {
+  name: string;
+  labels: Record<string, string>;
+  value: number;
+}
+
+export interface State {
+  tiers: Record<string, { seen: number; samples: Sample[] }>;
+  cloud: string;
+  history: { trouble: string; lost: number; bytes: number | null };
+}
+
+export interface Kept {
+  at: number;
+  trace: string;
+  function: string;
+  began: string;
+  tier: string;
+  ms: number;
+  error: string;
+  late: number | null;
+  kept: string;
+  caller: string;
+  device: string;
+  plan: string;
+}
+
+export interface Span {
+  name: string;
+  service: string;
+  span_id: string;
+  parent_id?: string;
+  start_ns: number;
+  end_ns: number;
+  attributes?: Record<string, string | number | boolean>;
+  error?: string;
+}
+
+const KEY = "trivium-ops-key";
+
+/** The gateway refuses the key. */
+export class Refused extends Error {}
+
+export class Api {
+  private key = sessionStorage.getItem(KEY) ?? "";
+
+  get known(): boolean {
+    return this.key !== "";
+  }
+
+  /** Remembers a key as long as the tab is open; an empty one is forgotten. */
+  remember(key: string): void {
+    this.key = key;
+    if (key) sessionStorage.setItem(KEY, key);
+    else sessionStorage.removeItem(KEY);
+  }
+
+  async get<T>(path: string, query: Record<string, string> = {}): Promise<T> {
+    const response = await this.fetch(path, query);
+    return (await response.json()) as T;
+  }
+
+  /** Calls `heard` for each event until `signal` ends it; settles when the stream ends. */
+  async live(heard: (tick: { minute: Told | null }) => void, signal: AbortSignal): Promise<void> {
+    const { body } = await this.fetch("live", {}, signal);
+    const reader = body?.getReader();
+    const decoder = new TextDecoder();
+    let rest = "";
+    for (let each = await reader?.read(); each?.value; each = await reader?.read()) {
+      const cut = (rest + decoder.decode(each.value, { stream: true })).split("\n\n");
+      rest = cut.pop() ?? "";
+      for (const event of cut) {
+        const data = /^data: (.*)$/m.exec(event)?.[1];
+        if (data !== undefined) heard(JSON.parse(data) as { minute: Told | null });
+      }
+    }
+  }
+
+  private async fetch(
+    path: string,
+    query: Record<string, string>,
+    signal: AbortSignal | null = null,
+  ): Promise<Response> {
+    const url = new URL(`../v1/ops/${path}`, document.baseURI);
+    for (const [name, value] of Object.entries(query)) if (value) url.searchParams.set(name, value);
+    const headers = { Authorization: `Bearer ${this.key}` };
+    const response = await fetch(url, { headers, signal, cache: "no-store" });
+    if (response.ok) return response;
+    const said = (await response.json().catch(() => ({}))) as { detail?: string };
+    const text = said.detail ?? `the gateway answered ${response.status}`;
+    throw response.status === 401 || response.status === 403 ? new Refused(text) : new Error(text);
+  }
+}
