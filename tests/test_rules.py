@@ -14,6 +14,7 @@ import pytest
 
 import trivium
 from trivium.hosts.server.access import Policy
+from trivium.hosts.server.tls import Tls
 from trivium_cloud import settings as cloud
 from trivium_edge import settings as edge
 
@@ -112,7 +113,7 @@ def test_every_setting_is_documented(module: object) -> None:
     readme = (ROOT / "README.md").read_text()
     prefix: str = module.PREFIX  # type: ignore[attr-defined]
     for field in fields(module.Settings):  # type: ignore[attr-defined]
-        group = {"access": Policy}.get(field.name)
+        group = {"access": Policy, "tls": Tls}.get(field.name)
         for setting in fields(group) if group else [field]:
             names = (f"`{each}{setting.name.upper()}`" for each in (prefix, "TRIVIUM_"))
             assert any(name in readme for name in names), setting.name

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trivium.hosts.server.access import Policy
+from trivium.hosts.server.tls import Tls
 
 from .callers import Limits
 
@@ -31,10 +32,11 @@ class Settings:
     without one. `development` follows changed bundles, and tells callers the line at which a
     function failed. `redis_url` names the Redis or Valkey that keeps what must outlive a process;
     without one there are no tasks, and nothing is counted. `limits` are those of each tenant,
-    `access` is what callers must show. `cache_url` names one for answers alone, `memcached_url` a
-    Memcached for vectors: both are else kept in the first. An answer is given again for `cache_s`
-    seconds (0: never), and for `stale_s` more when asking fails. `defaults` say which function
-    answers parts of which kinds where a request names none; `fetch` are the hosts from which files
+    `access` is what callers must show, `tls` how they are connected. `cache_url` names one for
+    answers alone, `memcached_url` a Memcached for vectors: both are else kept in the first. An
+    answer is given again for `cache_s` seconds (0: never), and for `stale_s` more when asking
+    fails. `defaults` say which function answers parts of which kinds where a request names none;
+    `fetch` are the hosts from which files
     may be fetched by URL. `task_keep` is for how many seconds a task is kept after its
     end, `concurrency` how many a worker does at once, `redelivery` after how many seconds without a
     sign of life another one takes its tasks. `webhook_secret` is what each tenant's key for
@@ -55,6 +57,7 @@ class Settings:
     redelivery: float = 10.0
     webhook_secret: str = ""
     access: Policy = field(default_factory=Policy)
+    tls: Tls = field(default_factory=Tls)
     cache_url: str = ""
     memcached_url: str = ""
     cache_s: float = 300.0
@@ -89,6 +92,7 @@ class Settings:
             redelivery=float(environ.get(f"{PREFIX}REDELIVERY", "10")),
             webhook_secret=environ.get(f"{PREFIX}WEBHOOK_SECRET", ""),
             access=Policy.from_env(environ, PREFIX),
+            tls=Tls.from_env(environ, PREFIX),
             cache_url=environ.get(f"{PREFIX}CACHE_URL", ""),
             memcached_url=environ.get(f"{SHARED}MEMCACHED_URL", ""),
             cache_s=float(environ.get(f"{PREFIX}CACHE_S", "300")),

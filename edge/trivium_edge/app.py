@@ -90,9 +90,9 @@ def create_app(
 ) -> Litestar:
     """Return the gateway; `emit` takes spans, `transport` carries asks to the cloud, in tests."""
     settings = settings or Settings.from_env(os.environ)
-    cloud = None
+    cloud, secure = None, settings.link()
     if settings.cloud_url:
-        cloud = HttpUpstream(settings.cloud_url, settings.cloud_key, Tier.CLOUD, transport)
+        cloud = HttpUpstream(settings.cloud_url, settings.cloud_key, Tier.CLOUD, transport, secure)
     server = Server(
         Tier.EDGE,
         settings.bundles,
@@ -108,7 +108,8 @@ def create_app(
             megabytes=settings.history_mb,
             known=lambda name: name in server.engine.functions or bool(server.engine.roads(name)),
         )
-        ops = Ops(server, history, settings.cloud_url, settings.cloud_key, transport)
+        way = transport or (httpx.AsyncHTTPTransport(verify=secure) if secure else None)
+        ops = Ops(server, history, settings.cloud_url, settings.cloud_key, way)
     if emit is None:
         takers = [history.take] if ops else []
         spans_to = telemetry.telemetry(os.environ, server.metrics.take, *takers)

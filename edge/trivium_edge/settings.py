@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from trivium.hosts.server.access import Policy
+from trivium.hosts.server.tls import Tls, link
 from trivium.hosts.timing import Timing
 
 PREFIX = "TRIVIUM_EDGE_"
@@ -18,14 +20,16 @@ class Settings:
     """Read once, at start.
 
     `bundles` are the folders that hold bundles, `page` the built page. `cloud_url` and `cloud_key`
-    name the next hop, `keys` the API keys that may ask, `origins` the pages that may. `secret`
-    signs the pages' tokens: set it where several gateways share an address. `trust` are public
+    name the next hop, `cloud_ca` who vouches for it, `cloud_certificate` with its
+    `cloud_certificate_key` what is shown to it; `keys` are the API keys that may ask, `origins` the
+    pages that may. `secret` signs the pages' tokens: set it where several gateways share an
+    address. `trust` are public
     keys, or folders of them, whose signatures on bundles count here and in our pages; `unsigned`
     lets in bundles without one. `development` follows changed bundles, and tells callers the line
     at which a function failed. `shadows` is the share of the asks after which another road may be
     asked the same, to learn how long it would have taken. `page_tenant` is whose all pages are;
-    without it each visitor is a tenant. `access` is what callers must show.
-    `history` is the folder that keeps what
+    without it each visitor is a tenant. `access` is what callers must show, `tls`
+    how they are connected. `history` is the folder that keeps what
     happened, traces for `history_hours` and up to `history_mb`; without it there are no operators'
     views. `traces_keys` may send spans of other tiers.
     """
@@ -34,6 +38,9 @@ class Settings:
     page: Path
     cloud_url: str = ""
     cloud_key: str = ""
+    cloud_ca: Path | None = None
+    cloud_certificate: Path | None = None
+    cloud_certificate_key: Path | None = None
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
@@ -43,6 +50,7 @@ class Settings:
     shadows: float = Timing.shadows
     page_tenant: str = ""
     access: Policy = field(default_factory=Policy)
+    tls: Tls = field(default_factory=Tls)
     history: Path | None = None
     history_hours: float = 24.0
     history_mb: float = 512.0
@@ -55,6 +63,10 @@ class Settings:
             if not 0 < value < 1e9:
                 raise ValueError(f"{PREFIX}HISTORY_{name} is {value}; it must be above 0")
 
+    def link(self) -> ssl.SSLContext | None:
+        """Return how the cloud is connected to; none for what is usual."""
+        return link(self.cloud_ca, self.cloud_certificate, self.cloud_certificate_key)
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read `TRIVIUM_EDGE_*`; lists are separated as PATH is, keys and origins by commas."""
@@ -62,6 +74,9 @@ class Settings:
         def words(name: str) -> tuple[str, ...]:
             given = environ.get(PREFIX + name, "").split(",")
             return tuple(filter(None, (each.strip() for each in given)))
+
+        def path(name: str) -> Path | None:
+            return Path(given) if (given := environ.get(PREFIX + name, "")) else None
 
         return cls(
             bundles=tuple(
@@ -82,6 +97,10 @@ class Settings:
             shadows=float(environ.get(f"{PREFIX}SHADOWS") or Timing.shadows),
             page_tenant=environ.get(f"{PREFIX}PAGE_TENANT", ""),
             access=Policy.from_env(environ, PREFIX),
+            tls=Tls.from_env(environ, PREFIX),
+            cloud_ca=path("CLOUD_CA"),
+            cloud_certificate=path("CLOUD_CERTIFICATE"),
+            cloud_certificate_key=path("CLOUD_CERTIFICATE_KEY"),
             history=Path(folder) if (folder := environ.get(f"{PREFIX}HISTORY")) else None,
             history_hours=float(environ.get(f"{PREFIX}HISTORY_HOURS") or 24.0),
             history_mb=float(environ.get(f"{PREFIX}HISTORY_MB") or 512.0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import secrets
 import shutil
 import signal
@@ -100,8 +101,8 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     key = _key()
     cloud_key, traces_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     address = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host  # noqa: S104
-    url, own = _url(address, options.port), _url(host, options.port)
-    cloud_url = _url(host, options.cloud_port)
+    url, own = (_url(each, options.port, Tier.EDGE) for each in (address, host))
+    cloud_url = _url(host, options.cloud_port, Tier.CLOUD)
     bundles = ":".join(map(str, roots))
     development = "1" if options.reload else ""
     cloud = Process(
@@ -166,15 +167,12 @@ class Process(Child):
 
     def __init__(self, tier: Tier, host: str, port: int, settings: dict[str, str]) -> None:
         self.tier = tier
-        self.url = _url(host, port)
+        self.url = _url(host, port, tier)
         super().__init__(
             tier,
             [
                 sys.executable,
-                *("-m", "uvicorn", "--factory", f"trivium_{tier}.app:create_app"),
-                *("--host", host, "--port", str(port), "--loop", "uvloop"),
-                *("--http", "trivium.hosts.server.accepted:Accepted"),
-                *("--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"),
+                *("-m", "trivium.hosts.server.listen", tier, "--host", host, "--port", str(port)),
             ],
             settings,
         )
@@ -190,7 +188,8 @@ class Process(Child):
             if self.code() is not None:
                 raise TierError(f"the {self.tier} did not start (exit code {self.code()})")
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/health/live", trust_env=False).status_code == 200:
+                url = f"{self.url}/health/live"
+                if httpx.get(url, trust_env=False, verify=check.own()).status_code == 200:
                     _say(f"{self.tier} is up after {time.monotonic() - started:.1f} s")
                     return
             time.sleep(0.05)
@@ -201,7 +200,8 @@ def _joined(url: str) -> None:
     """Wait until the edge knows the cloud's roads; raise TierError if it never does."""
     started = time.monotonic()
     while time.monotonic() - started < START_S:
-        roads = httpx.get(f"{url}/v1/roads", trust_env=False).json().values()
+        found = httpx.get(f"{url}/v1/roads", trust_env=False, verify=check.own())
+        roads = found.json().values()
         if not roads or any(
             road["tier"] == Tier.CLOUD and road["ready"] for each in roads for road in each
         ):
@@ -321,8 +321,9 @@ def _socket(host: str) -> socket.socket:
     return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(host: str, port: int, tier: Tier) -> str:
+    scheme = "https" if os.environ.get(f"TRIVIUM_{tier.upper()}_CERTIFICATE") else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _free_ports(host: str) -> tuple[int, int]:

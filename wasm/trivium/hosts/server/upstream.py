@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -51,7 +52,12 @@ class HttpUpstream:
     """
 
     def __init__(
-        self, url: str, key: str, name: str, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        key: str,
+        name: str,
+        transport: httpx.AsyncBaseTransport | None = None,
+        secure: ssl.SSLContext | None = None,
     ) -> None:
         self._client = httpx.AsyncClient(
             base_url=url,
@@ -59,6 +65,7 @@ class HttpUpstream:
             timeout=httpx.Timeout(PATIENCE_S, connect=2.0),
             limits=httpx.Limits(max_connections=256, max_keepalive_connections=64),
             transport=transport,
+            verify=True if secure is None else secure,
             trust_env=False,
         )
         self.known = False
