@@ -122,7 +122,7 @@ def create_app(
     admit = Access(settings.access, Keys(settings.keys), scopes, tokens)
     passage = None
     if settings.cloud_url:
-        passage = Passage(settings.cloud_url, settings.cloud_key, admit, transport)
+        passage = Passage(settings.cloud_url, settings.cloud_key, admit, transport, secure)
     kernel = wheel.kernel()
 
     senders = Keys(settings.traces_keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -48,6 +49,7 @@ _HOP = frozenset(
     }
 )
 _OWN = frozenset({"date", "server"})
+_TICKET = "trivium.ticket."
 _SOCKET = "sec-websocket-"
 
 log = logging.getLogger("trivium.passage")
@@ -56,16 +58,24 @@ log = logging.getLogger("trivium.passage")
 class Passage:
     """Passes requests on to the cloud at `url`, for those who are let in here with `key`.
 
-    Who is unknown here is passed on as they came, for the cloud may know them.
+    Who is unknown here is passed on as they came, for the cloud may know them; but not over a
+    `secure` connection of the gateway's own, whose certificate would then count as theirs.
     """
 
     def __init__(
-        self, url: str, key: str, admit: Admit, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        key: str,
+        admit: Admit,
+        transport: httpx.AsyncBaseTransport | None = None,
+        secure: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url.rstrip("/")
         self._key = key
         self._admit = admit
+        self._secure = secure
         self._client = httpx.AsyncClient(
+            verify=True if secure is None else secure,
             timeout=httpx.Timeout(PATIENCE_S, connect=2.0, pool=10.0),
             # Listeners stay for long.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
@@ -107,6 +117,10 @@ class Passage:
         try:
             caller = await self._admit(scope)
         except Unauthenticated:
+            offered: Any = scope.get("subprotocols") or ()
+            # A ticket is the cloud's own, and all that it looks at.
+            if self._secure is not None and not any(_TICKET in each for each in offered):
+                raise
             return onward, False
         onward = {
             name: value
@@ -183,6 +197,7 @@ class Passage:
         headers, own = await self._onward(scope)
         url = "ws" + self._where(scope).removeprefix("http")
         headers = {name: value for name, value in headers.items() if not name.startswith(_SOCKET)}
+        secure: dict[str, Any] = {"ssl": self._secure} if self._secure is not None else {}
         offered = [Subprotocol(each) for each in scope.get("subprotocols") or []]
         try:
             there = await connect(
@@ -194,6 +209,7 @@ class Passage:
                 compression=None,
                 user_agent_header=None,
                 proxy=None,
+                **secure,
             )
         except InvalidStatus as error:
             status = error.response.status_code

@@ -333,6 +333,11 @@ def test_the_edge_asks_a_cloud_that_asks_for_its_certificate(
                 break
             time.sleep(0.2)
         assert answer.json()["tier"] == "cloud"
+        # Who is nobody here must not be the gateway there, by its certificate.
+        for headers in ({}, {"x-api-key": "nobody"}):
+            with httpx.Client(verify=client(ours), trust_env=False) as stranger:
+                url = f"https://localhost:{number}/v1/tasks"
+                assert stranger.get(url, headers=headers).status_code == 401
 
 
 def test_settings_that_don_t_go_together_are_refused(tmp_path: Path, ours: Authority) -> None:
