@@ -17,9 +17,10 @@ from multipart import parse_options_header as split_header
 from trivium.contract import JSON, MSGPACK, Answer, Ask, Blob, Problem
 from trivium.errors import BadInput, TierError
 from trivium.hosts.server import web
+from trivium.hosts.server.described import MULTIMODAL as PATH
+from trivium.hosts.server.described import Accepted
 from trivium.hosts.server.server import Server
 from trivium.kinds import KINDS
-from trivium.nouns import Noun
 
 from .cache import Cache
 from .callers import Admit, Caller, asking
@@ -40,7 +41,6 @@ from .parts import (
 )
 from .settings import DEFAULTS
 
-PATH = "/v1/multimodal"
 PATIENCE_S = 5.0
 """Seconds in which the whole answer is there, unless a request says another time."""
 
@@ -88,13 +88,6 @@ class Later(Protocol):
 
     async def wait(self, caller: Caller, task_id: str, seconds: float) -> Work:
         """Return the task once it has ended, or after so many seconds as it is then."""
-
-
-class Accepted(Noun, frozen=True, kw_only=True):
-    """A task that was taken on; at its address is how far it is."""
-
-    task_id: str
-    status: str
 
 
 @dataclass(kw_only=True)

@@ -94,12 +94,15 @@ def test_without_functions_a_server_is_not_ready(tmp_path: Path) -> None:
             assert said(room.text("text.count", "a")) == expected
 
 
-TASKS = {
+UNIFIED = {
     "/v1/tasks",
     "/v1/tasks/{task_id}",
     "/v1/tasks/{task_id}/events",
     "/v1/tasks/{task_id}/ticket",
     "/v1/webhooks/secret",
+    "/v1/multimodal",
+    "/v1/uploads",
+    "/v1/uploads/{upload}",
 }
 
 
@@ -123,8 +126,8 @@ def resolve(document: dict[str, Any], node: Any, seen: set[str]) -> None:
 def test_the_document_is_whole(shared: Servers) -> None:
     """Each path, each form of body, each header, and nothing that leads nowhere."""
     for room, own in (
-        (shared.cloud, TASKS),
-        (shared.edge, {"/v1/token", "/v1/bundles", "/v1/keys", "/v1/spans"}),
+        (shared.cloud, UNIFIED),
+        (shared.edge, UNIFIED | {"/v1/token", "/v1/bundles", "/v1/keys", "/v1/spans"}),
     ):
         document = room.get("/openapi.json", key=None).json()
         assert document["openapi"].startswith("3.1")
@@ -144,7 +147,7 @@ def test_the_document_is_whole(shared: Servers) -> None:
             assert set(schemas[noun.__name__]["properties"]) >= set(noun.__struct_fields__)
         assert schemas["Tier"]["enum"] == sorted(Tier)
         infer = document["paths"]["/v1/infer/{name}"]["post"]
-        assert infer["security"] == [{"bearer": []}]
+        assert infer["security"] == [{"bearer": []}, {"key": []}]
         assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
         named = [each["name"] for each in infer["parameters"]]
         assert sorted(named) == sorted(["name", *ASK_HEADERS])

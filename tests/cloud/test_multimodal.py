@@ -22,7 +22,8 @@ import toys
 from servers import Room, chunks, fault, said
 from trivium.contract import EVENTS, JSON, MSGPACK, Input, Option, encode
 from trivium.errors import BadInput, TooLarge
-from trivium_cloud.multimodal import PATH, read_defaults
+from trivium.hosts.server.described import MULTIMODAL as PATH
+from trivium_cloud.multimodal import read_defaults
 from trivium_cloud.parts import MOST_DEPTH, MOST_PARTS, SHORT, Given, Wanted, read
 from trivium_cloud.settings import DEFAULTS
 
