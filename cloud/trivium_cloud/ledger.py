@@ -25,6 +25,7 @@ from redis import exceptions
 
 from trivium.contract import JSON, Answer, Ask, Blob, Fault, Problem, decode, encode
 from trivium.errors import BudgetError, Conflict, NotFound, QuotaExceeded, RunFailed, TierError
+from trivium.hosts.server import masking
 from trivium.hosts.server.task import Event, StepState, Task
 from trivium.nouns import Noun
 
@@ -57,7 +58,7 @@ AWAY = (
 _ID = re.compile("[0-9a-f]{32}")
 _FIELDS = (
     *("status", "function", "created", "started", "ended", "deadline", "runs"),
-    *("error", "keep", "tenant", "webhook", "answer"),
+    *("error", "keep", "tenant", "webhook", "masked", "answer"),
 )
 
 
@@ -98,13 +99,17 @@ class Kept(Noun, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A task and what only those who work on it know; times in ms since 1970."""
+    """A task and what only those who work on it know; times in ms since 1970.
+
+    What a `masked` one gives is masked before it is written down.
+    """
 
     task: Task
     tenant: str
     deadline: float
     keep: float
     webhook: str
+    masked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,7 @@ class Ledger:
         webhook: str,
         seconds: float,
         most: int,
+        masked: bool = False,
     ) -> str:
         """Write a task down with all that it needs, and return its id.
 
@@ -170,7 +176,7 @@ class Ledger:
                 int((MOST_SECONDS + self.keep) * 1e3),
                 *("status", "pending", "function", ask.function, "created", now),
                 *("deadline", deadline, "keep", round(self.keep * 1e3), "tenant", tenant),
-                *("webhook", webhook, "ask", encode(kept)),
+                *("webhook", webhook, "masked", int(masked), "ask", encode(kept)),
             ],
         )
         if found == b"full":
@@ -253,6 +259,7 @@ class Ledger:
             deadline=deadline,
             keep=keep,
             webhook=given["webhook"].decode(),
+            masked=given["masked"] == b"1",
         )
 
     async def seen(self, place: Place, *, brief: bool = False) -> Task:
@@ -307,7 +314,8 @@ class Ledger:
         if answer is not None:
             fields["answer"] = encode(answer)
         if error is not None:
-            fields["error"] = encode(error)
+            # It may quote what was sent, and is kept for longer.
+            fields["error"] = encode(replace(error, message=masking.current().text(error.message)))
         return not await self.change(place, token, fields, event=("state", state(status)))
 
     async def change(

@@ -137,6 +137,7 @@ class Tasks:
                 webhook=webhook,
                 seconds=seconds,
                 most=min(filter(None, (limit, caller.limits.tasks, MOST_OPEN))),
+                masked=caller.masked,
             )
             place = Place(place.tenant, task_id)
             task = await here.ledger.seen(place)

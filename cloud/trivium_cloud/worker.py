@@ -22,10 +22,11 @@ from datetime import UTC, datetime, timedelta
 import docket
 import uvloop
 from docket import CurrentExecution, Docket, Execution
+from msgspec.structs import replace
 
 from trivium.contract import JSON, Answer, Fault, Part, Tier, decode, encode
 from trivium.errors import Cancelled, NotFound, RunFailed, TriviumError
-from trivium.hosts.server import telemetry
+from trivium.hosts.server import masking, telemetry
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.signing import Trust
 from trivium.hosts.server.task import StepState
@@ -219,9 +220,13 @@ class Work:
                         raise part.error()
                     if isinstance(part, Answer):
                         answer = part
-                    else:
+                    elif not record.masked:  # a name may begin in one part and end in the next
                         await book.part(part)
         assert answer is not None
+        if record.masked:
+            masker, output = masking.current(), answer.output
+            hidden = await self._server.host.work(lambda: masker.output(output))
+            answer = replace(answer, output=hidden)
         try:
             encode(answer)
         except UNSENDABLE as error:
@@ -276,6 +281,7 @@ async def working(
     settings: Settings, emit: Callable[[Span], None] | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Do tasks until the block ends; what it gives runs for ever."""
+    masking.install(masking.Masker(settings.access.mask_file))
     server = Server(
         Tier.CLOUD,
         settings.bundles,

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from servers import work
-from trivium.contract import Ask
+from trivium.contract import Ask, Fault
 from trivium.errors import (
     BadInput,
     Conflict,
@@ -132,6 +132,39 @@ def test_what_a_task_may_not_be(site: Site) -> None:
             await tasks.cancel(few, first.task_id)
             await tasks.wait(few, (await tasks.accept(few, ask)).task_id, 20)
             await tasks.accept(few, ask)
+
+    work(play())
+
+
+def test_what_a_masked_task_gives_is_hidden_before_it_is_kept(site: Site) -> None:
+    """Its answer, and the parts of one: those are not told at all. An error is hidden for all."""
+
+    async def play() -> None:
+        masked = Caller(tenant="masked", masked=True)
+        async with site.tasks() as tasks:
+            ask = site.ask("text.mark", "tel +44 20 7946 0958")
+            task = await tasks.accept(masked, ask)
+            done = await tasks.wait(masked, task.task_id, 20)
+            assert done.answer is not None
+            assert done.answer.output == "TEL [phone]"
+            plain = await tasks.accept(CALLER, ask)
+            shown = await tasks.wait(CALLER, plain.task_id, 20)
+            assert shown.answer is not None
+            assert shown.answer.output == "TEL +44 20 7946 0958"
+            pieces = Ask(function="text.drip", inputs={"text": "write anna@b.example now"})
+            task = await tasks.accept(masked, pieces)
+            told = [event.event async for event in tasks.events(masked, task.task_id)]
+            assert "part" not in told
+            found = (await tasks.get(masked, task.task_id)).answer
+            assert found is not None
+            assert "b.example" not in repr(found.output)
+            slow = await tasks.accept(CALLER, site.ask("text.mark", "slow", seconds=30.0))
+            place = Place.of(CALLER.tenant, slow.task_id)
+            error = Fault(code="bad_input", message="no number: +44 20 7946 0958")
+            await tasks.open.ledger.end(place, "failed", error=error)
+            failed = (await tasks.get(CALLER, place.task_id)).error
+            assert failed is not None
+            assert failed.detail == "no number: [phone]"
 
     work(play())
 

@@ -86,6 +86,15 @@ class Masker:
         hidden: T = self._data(value, 0)
         return hidden
 
+    def output(self, value: T) -> T:
+        """Return what a function gave with all of that hidden, also where it gave it in pieces."""
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            # Pieces of one text, maybe, with a name in two of them.
+            whole = "".join(value)
+            if (hidden := self.text(whole)) != whole:
+                return [hidden]  # type: ignore[return-value] # a list of texts, as it was
+        return self.data(value)
+
     def _once(self, text: str) -> str:
         places = sorted([*found(text), *self._found(text)], key=lambda each: (each[0], -each[1]))
         if not places:

@@ -346,13 +346,7 @@ def _shown(answer: Answer) -> Answer:
     caller = asking.get()
     if caller is None or not caller.masked:
         return answer
-    masker, output = masking.current(), answer.output
-    if isinstance(output, list) and all(isinstance(each, str) for each in output):
-        # Pieces of one text, maybe, with a name in two of them.
-        whole = "".join(output)
-        if (hidden := masker.text(whole)) != whole:
-            return replace(answer, output=[hidden])
-    return replace(answer, output=masker.data(output))
+    return replace(answer, output=masking.current().output(answer.output))
 
 
 async def _wholes(
