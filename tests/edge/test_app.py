@@ -242,6 +242,21 @@ def test_a_stranger_gets_no_token(gateway: Servers, origin: str) -> None:
     assert ORIGIN in response.text
 
 
+def test_a_page_that_shows_its_token_stays_the_same_visitor(gateway: Servers) -> None:
+    """Whose tasks and uploads go on being theirs; a key in its place is no visitor."""
+
+    def visitor(bearer: str) -> str:
+        headers = {"origin": ORIGIN, **({"authorization": f"Bearer {bearer}"} if bearer else {})}
+        response = gateway.edge.send("POST", "/v1/token", key=None, headers=headers)
+        claims = jwt.decode(response.json()["token"], options={"verify_signature": False})
+        return str(claims["sub"])
+
+    first = token(gateway.edge)
+    mine = jwt.decode(first, options={"verify_signature": False})["sub"]
+    assert visitor(first) == mine
+    assert len({visitor(""), visitor("nonsense"), visitor(KEY), mine}) == 4
+
+
 def test_another_gateways_token_is_refused(gateway: Servers, zoo: Path) -> None:
     """Each signs with its own secret, unless they are given the same."""
     bearer = f"Bearer {token(gateway.edge)}"

@@ -149,7 +149,9 @@ export class Gateway {
   }
 
   private async issue(): Promise<Token> {
-    const response = await this.fetch("v1/token", { method: "POST" });
+    // By the token before it this stays the same visitor, whose tasks go on being theirs.
+    const headers: HeadersInit = this.held ? { authorization: `Bearer ${this.held}` } : {};
+    const response = await this.fetch("v1/token", { method: "POST", headers });
     if (!response.ok) throw await fault(response);
     const { token, expires_in } = (await response.json()) as { token: string; expires_in: number };
     this.held = token;
