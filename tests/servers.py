@@ -16,6 +16,7 @@ from litestar import Litestar
 import toys
 from trivium.contract import JSON, MSGPACK, PROBLEM, encode
 from trivium.hosts.server.access import Policy
+from trivium.hosts.server.callers import Limits
 from trivium.trace import Span
 from trivium_cloud.app import create_app as create_cloud
 from trivium_cloud.settings import Settings as CloudSettings
@@ -169,6 +170,8 @@ def serving(
     cloud_access: Policy = ACCESS,
     cloud_key: str = CLOUD_KEY,
     history: Path | None = None,
+    redis_url: str = "",
+    limits: str = "",
 ) -> Iterator[Servers]:
     """Run the real edge in front of the real cloud, without sockets.
 
@@ -192,6 +195,8 @@ def serving(
                 unsigned=unsigned,
                 development=development,
                 access=cloud_access,
+                redis_url=redis_url,
+                limits=Limits.read(limits),
                 defaults=DEFAULTS,
                 uploads=uploads,
             ),

@@ -18,8 +18,9 @@ import servers
 from servers import CLOUD_KEY, KEY, ORIGIN, Room, said
 from trivium.errors import AskError
 from trivium.hosts.server.access import Access, Keys, PageTokens, Policy
-from trivium.hosts.server.callers import HEADERS, SCOPES, Caller, behalf
+from trivium.hosts.server.callers import HEADERS, SCOPES, Caller, Limits, behalf
 from trivium.hosts.server.keys import create, revoke
+from trivium.hosts.server.valkey import Valkey
 
 SECRET = "a development secret of 32 letters"
 OTHERS = "a secret of thirty-two characters"
@@ -305,3 +306,94 @@ def test_secrets_are_in_no_log_span_or_error(
     whole = "".join(texts)
     for each in (secret, KEY, CLOUD_KEY, token().split(".")[1][:40]):
         assert each not in whole
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[servers.Servers, Path]]:
+    """Return both servers over a store, where each tenant may send thirty requests a minute."""
+    home = tmp_path_factory.mktemp("counting")
+    policy = Policy(key_file=home / "keys.json")
+    zoo = samples.zoo(home / "zoo")
+    with (
+        Valkey(home / "valkey") as valkey,
+        servers.serving(
+            [zoo],
+            access=policy,
+            cloud_access=policy,
+            redis_url=valkey.url,
+            limits="minute=30,day=1000",
+        ) as made,
+    ):
+        yield made, policy.key_file
+
+
+def multimodal(room: Room, key: str, **more: Any) -> httpx.Response:
+    """Have words counted as a task."""
+    return room.send(
+        "POST",
+        "/v1/multimodal",
+        headers={"authorization": f"Bearer {key}"},
+        json={"text": "a b", "function": "text.count", **more},
+    )
+
+
+def bearer(key: str) -> dict[str, str]:
+    """Return the header that shows a key."""
+    return {"authorization": f"Bearer {key}"}
+
+
+def test_a_tenant_sees_its_own_tasks_alone(counting: tuple[servers.Servers, Path]) -> None:
+    """Whichever server it asks, and whatever it says of itself; another's is one that never was."""
+    made, path = counting
+    _, one = create(path, 0, tenant="one")
+    _, same = create(path, 0, tenant="one")
+    _, other = create(path, 0, tenant="other")
+    accepted = multimodal(made.edge, one, **{"async": True})
+    assert accepted.status_code == 202
+    task = f"/v1/tasks/{accepted.json()['task_id']}"
+    never = "/v1/tasks/" + "0" * 32
+    for room in made.rooms:
+        for key in (one, same):
+            assert room.get(task, headers=bearer(key)).status_code == 200
+        hidden = room.get(task, headers=bearer(other))
+        nothing = room.get(never, headers=bearer(other))
+        assert (hidden.status_code, nothing.status_code) == (404, 404)
+        assert hidden.json()["code"] == nothing.json()["code"]
+        assert room.send("DELETE", task, headers=bearer(other)).status_code == 404
+        assert room.get(f"{task}/events", headers=bearer(other)).status_code == 404
+        assert room.send("POST", f"{task}/ticket", headers=bearer(other)).status_code == 404
+        assert room.get("/v1/tasks", headers=bearer(other)).json()["tasks"] == []
+        smuggled = {**bearer(other), "trivium-tenant": "one"}
+        assert room.get(task, headers=smuggled).status_code == 403
+        assert room.get("/v1/tasks", headers=smuggled).status_code == 403
+    assert made.edge.send("DELETE", task, headers=bearer(one)).status_code == 200
+
+
+def test_what_a_tenant_may_is_counted_wherever_it_asks(
+    counting: tuple[servers.Servers, Path],
+) -> None:
+    """At the edge and in the cloud together, apart from other tenants, and told."""
+    made, path = counting
+    _, key = create(path, 0, tenant="busy")
+    _, quiet = create(path, 0, tenant="quiet", limits=Limits(day=3))
+    first = multimodal(made.edge, key)
+    assert first.status_code == 200
+    assert (
+        first.headers["ratelimit-policy"]
+        == '"tenant-minute";q=30;w=60, "tenant-day";q=1000;w=86400'
+    )
+    assert '"tenant-minute";r=29;' in first.headers["ratelimit"]
+    found = [multimodal(made.rooms[number % 2], key) for number in range(40)]
+    refused = [each for each in found if each.status_code != 200]
+    assert 5 <= len(refused) <= 11
+    for each in refused:
+        assert each.status_code == 429
+        assert each.json()["code"] == "quota_exceeded"
+        assert int(each.headers["retry-after"]) >= 1
+        assert '"tenant-minute";r=0;' in each.headers["ratelimit"]
+    # An ask for a function is one, too, also where the edge takes it to the cloud.
+    assert ask(made.cloud, key).status_code == 429
+    assert ask(made.edge, key).status_code == 429
+    for _ in range(3):
+        assert multimodal(made.edge, quiet).status_code == 200
+    assert "this key may send 3" in multimodal(made.edge, quiet).json()["detail"]
