@@ -47,6 +47,15 @@ def test_a_document_has_its_ends_at_hand(data: bytes) -> None:
     assert document.size == len(data)
 
 
+def test_a_document_is_read_as_text() -> None:
+    """All of it, if it is UTF-8; a mark at its begin is no letter."""
+    long = "ä" * 10_000
+    assert decoded(Blob(media="", data="\ufeff".encode() + long.encode())).text() == long
+    assert decoded(Blob(media="", data=b"")).text() == ""
+    with pytest.raises(BadInput, match="no UTF-8 text: invalid start byte at byte 2"):
+        decoded(Blob(media="", data=b"ab\xff")).text()
+
+
 def test_documents_have_a_limit() -> None:
     assert decoded(Blob(media="", data=b"")).size == 0
     with pytest.raises(TooLarge, match="33554433 bytes; at most 33554432 are allowed"):

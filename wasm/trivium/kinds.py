@@ -6,7 +6,7 @@ One class a kind; the hosts decode what an ask carries into it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from math import ceil
 from typing import Protocol
@@ -164,16 +164,34 @@ class Document(Decoded):
     drawn when they are asked for; a picture is a page.
     """
 
-    __slots__ = ("_pages", "head", "size", "tail")
+    __slots__ = ("_cut", "_pages", "head", "size", "tail")
 
     BLOCK = 4096
 
-    def __init__(self, blob: Blob, head: Tensor, tail: Tensor, pages: Pages | None = None) -> None:
+    def __init__(
+        self,
+        blob: Blob,
+        head: Tensor,
+        tail: Tensor,
+        pages: Pages | None = None,
+        cut: Callable[[int, int], bytes] | None = None,
+    ) -> None:
         super().__init__(blob)
+        self._cut = cut
         self.size = len(blob.data)
         self.head = head
         self.tail = tail
         self._pages = pages
+
+    def text(self) -> str:
+        """Return all of it as text; raise BadInput if it is no UTF-8."""
+        assert self._cut is not None
+        try:
+            return self._cut(0, self.size).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise BadInput(
+                f"the document is no UTF-8 text: {error.reason} at byte {error.start}"
+            ) from None
 
     async def count(self) -> int:
         """Return how many pages there are; raise BadInput if it can't be opened."""

@@ -101,7 +101,7 @@ def document(
         for start in (0, size - part)
     )
     media = drawable(bytes(head.data))
-    return Document(blob, head, tail, pages(media) if media else None)
+    return Document(blob, head, tail, pages(media) if media else None, cut)
 
 
 def drawable(head: bytes) -> str:
