@@ -11,7 +11,7 @@ import msgspec
 
 from bench.record import Record, targets
 
-NAMES = ("router", "servers", "page", "loops", "kit", "gpu", "cache")
+NAMES = ("router", "servers", "page", "loops", "kit", "gpu", "cache", "pipeline")
 
 
 def main() -> int:
