@@ -29,7 +29,7 @@ ORIGIN = "http://localhost:8080"
 KEY = "a-key-for-the-edge"
 CLOUD_KEY = "a-key-for-the-cloud"
 ACCESS = Policy(key_file=Path("nowhere"))
-DEFAULTS = "text=text.nope|text.count,image=image.size,image+text=mixed.tell"
+DEFAULTS = "text=text.nope|text.count,image=image.size,image+text=mixed.tell,*=mixed.count"
 TRACES_KEY = "a-key-for-other-tiers"
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from litestar import asgi
 from litestar.enums import ScopeType
-from litestar.exceptions import MethodNotAllowedException, NotFoundException
+from litestar.exceptions import ClientException, MethodNotAllowedException, NotFoundException
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec.structs import replace
@@ -41,6 +41,7 @@ from .parts import (
 )
 from .settings import DEFAULTS
 
+ANY_MIX = "*"
 PATIENCE_S = 5.0
 """Seconds in which the whole answer is there, unless a request says another time."""
 
@@ -177,6 +178,12 @@ class Multimodal:
         return web.reply(request, accepted, headers, 202)
 
     async def _read(self, request: web.Incoming) -> tuple[Wanted, list[tuple[str, Given]]]:
+        packed = request.headers.get("content-encoding", "identity")
+        if packed != "identity":
+            raise ClientException(
+                f"content encoding {packed[:20]!r} is not unpacked; send the body as it is",
+                status_code=415,
+            )
         said = request.headers.get("content-type", "")
         form, parameters = split_header(said)
         if form in (JSON, MSGPACK):
@@ -241,7 +248,7 @@ class Multimodal:
             raise BadInput("the request has no part; send text, image, audio, video or document")
         served = [
             each
-            for each in self._defaults.get(kinds, ())
+            for each in (*self._defaults.get(kinds, ()), *self._defaults.get(ANY_MIX, ()))
             if each in self.server.bundles and self.server.engine.roads(each)
         ]
         for name in served:
@@ -261,12 +268,12 @@ class Multimodal:
 
 
 def read_defaults(text: str) -> dict[str, tuple[str, ...]]:
-    """Return which functions answer which kinds, which stand sorted; raise ValueError."""
+    """Return which functions answer which kinds, or any others; raise ValueError."""
     found = {}
     for each in filter(None, (each.strip() for each in text.split(","))):
         kinds, equals, names = each.partition("=")
-        each_kind = sorted(kind.strip() for kind in kinds.split("+"))
-        if not equals or not names or not set(each_kind) <= KINDS.keys():
+        mix = sorted(kind.strip() for kind in kinds.split("+"))
+        if not equals or not names or (mix != [ANY_MIX] and not set(mix) <= KINDS.keys()):
             raise ValueError(f"{each!r} is no default; one is written image+text=FUNCTION|FUNCTION")
-        found["+".join(each_kind)] = tuple(name.strip() for name in names.split("|"))
+        found["+".join(mix)] = tuple(name.strip() for name in names.split("|"))
     return found

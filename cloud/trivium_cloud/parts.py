@@ -283,7 +283,7 @@ def assigned(schema: Schema, pieces: Sequence[Piece]) -> dict[str, str | Blob]:
     """
     found: dict[str, str | Blob] = {}
     takers = {each.name: each for each in schema.inputs}
-    takes = ", ".join(f"{each.name} ({each.kind})" for each in schema.inputs) or "no parts"
+    takes = ", ".join(described(each) for each in schema.inputs) or "no parts"
     for piece in sorted(pieces, key=lambda piece: not piece.name):
         if piece.name:
             taker = takers.get(piece.name)
@@ -293,7 +293,7 @@ def assigned(schema: Schema, pieces: Sequence[Piece]) -> dict[str, str | Blob]:
                     f"{schema.name} takes: {takes}"
                 )
         else:
-            free = [each for each in schema.inputs if many(each) or each.name not in found]
+            free = [each for each in schema.inputs if room(each, found)]
             taker = next((each for each in free if each.kind == piece.kind), None)
             taker = taker or next((each for each in free if fits(each, piece)), None)
             if taker is None:
@@ -302,22 +302,28 @@ def assigned(schema: Schema, pieces: Sequence[Piece]) -> dict[str, str | Blob]:
                     f"it takes: {takes}"
                 )
         name, value = taker.name, piece.value
-        if many(taker):
-            name = f"{name}.{sum(each.startswith(f'{name}.') for each in found)}"
-        elif name in found:
-            raise BadInput(f"{piece.where} is a second {name}; {schema.name} takes: {takes}")
+        if not room(taker, found):
+            raise BadInput(
+                f"{piece.where} is {name} number {(taker.many or 1) + 1}; "
+                f"{schema.name} takes: {takes}"
+            )
+        if taker.many:
+            name = f"{name}.{len(taker.places(found))}"
         if taker.kind == "document" and isinstance(value, str):
             value = Blob(media="text/plain", data=value.encode("utf-8", "replace"))
         found[name] = value
-    missing = [
-        each for each in schema.inputs if each.name not in found and f"{each.name}.0" not in found
-    ]
+    missing = [each for each in schema.inputs if not each.places(found)]
     if missing:
         raise BadInput(
-            f"{schema.name} needs {', '.join(f'{each.name} ({each.kind})' for each in missing)}; "
+            f"{schema.name} needs {', '.join(described(each) for each in missing)}; "
             f"the request has: {', '.join(each.kind for each in pieces) or 'no parts'}"
         )
     return found
+
+
+def described(taker: Input) -> str:
+    """Return an input for messages: its name, its kind, and how many where that is not one."""
+    return f"{taker.name} ({f'1 to {taker.many} of ' if taker.many else ''}{taker.kind})"
 
 
 def fits(taker: Input, piece: Piece) -> bool:
@@ -327,9 +333,9 @@ def fits(taker: Input, piece: Piece) -> bool:
     )
 
 
-def many(taker: Input) -> bool:
-    """Return whether an input takes several values."""
-    return bool(taker.many)
+def room(taker: Input, found: Mapping[str, object]) -> bool:
+    """Return whether an input takes one more value than there are."""
+    return len(taker.places(found)) < (taker.many or 1)
 
 
 async def read_form(request: web.Incoming, boundary: str) -> tuple[Wanted, list[tuple[str, Given]]]:

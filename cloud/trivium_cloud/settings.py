@@ -18,7 +18,7 @@ SHARED = "TRIVIUM_"
 DEFAULTS = (
     "text=text.generate|text.embed,image=image.describe,audio=audio.transcribe|audio.activity,"
     "video=video.describe,document=document.read,series=series.forecast,"
-    "image+text=image_text.answer|match.image_text"
+    "image+text=image_text.answer|match.image_text,*=document.graph"
 )
 """Which function answers parts of these kinds, where none is named: the first that is there."""
 

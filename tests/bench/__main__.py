@@ -11,7 +11,7 @@ import msgspec
 
 from bench.record import Record, targets
 
-NAMES = ("router", "servers", "page", "loops", "kit", "gpu", "cache", "pipeline")
+NAMES = ("router", "servers", "page", "loops", "kit", "gpu", "cache", "pipeline", "memory")
 
 
 def main() -> int:
@@ -25,6 +25,7 @@ def main() -> int:
     more.add_argument("--scenarios", type=int, metavar="N", help="how many are drawn (24)")
     more.add_argument("--scenario", type=Path, metavar="TOML", help="play one of your own alone")
     more.add_argument("--plots", type=Path, metavar="FOLDER", help="draw what came out")
+    parser.add_argument("--asks", type=int, metavar="N", help="how many for memory (100,000)")
     options = parser.parse_args()
     given = {"scenarios": options.scenarios, "scenario": options.scenario, "plots": options.plots}
     routing = {name: value for name, value in given.items() if value is not None}
@@ -33,6 +34,8 @@ def main() -> int:
     missed = 0
     for name in [options.name] if options.name else NAMES:
         settings = routing if name == "router" else {}
+        if name == "memory" and options.asks is not None:
+            settings = {"asks": options.asks}
         for record in importlib.import_module(f"bench.{name}").run(**settings):
             records.append(record)
             target = known.get(record.name)
