@@ -78,8 +78,15 @@ def test_texts_that_nothing_was_made_for() -> None:
     """Numbers are found; a name needs something beside it that says so."""
     fresh = score("fresh")
     assert fresh.recall(*NUMBERS) >= 0.9
-    assert fresh.recall("name") >= 0.2
-    assert fresh.precision >= 0.9
+    assert fresh.recall("name") >= 0.5
+    assert fresh.precision >= 0.85
+
+
+def test_texts_that_taught_what_was_missed() -> None:
+    """What was found in them at first was less: they are no measure any more."""
+    later = score("later")
+    assert later.recall() >= 0.95
+    assert later.wrong == []
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from stdnum.in_ import aadhaar
 from stdnum.it import codicefiscale
 from stdnum.kr import rrn
 
+from .given import CALLED, FAMILY, GIVEN
+
 Found = tuple[int, int, str]
 """From where to where something stands, and of which kind it is."""
 
@@ -106,6 +108,7 @@ _PLANS: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
     ),
     (re.compile(_FREE + r"[48]00-\d{3}-?\d{4}" + _END), lambda _: True),
     (re.compile(_FREE + r"0[1-9](?:[ .]\d\d){4}" + _END), lambda _: True),
+    (re.compile(_FREE + r"0\d{2} \d{4} \d{4}" + _END), lambda _: True),
     (re.compile(_FREE + r"07\d{3} ?\d{6}" + _END), lambda _: True),
     (
         re.compile(r"(?<![0-9A-Za-z_.(])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}-)\d{3}[ .-]\d{4}" + _END),
@@ -139,7 +142,7 @@ _PHONE_CUE = re.compile(
     r"\s{0,3}[:：#=]?\s{0,3}(\+?\(?\d[\d ()./-]{4,20}\d)"
 )
 _ID_CUE = re.compile(
-    r"(?i)(?:身份证|证件|护照|社保卡?|病历|住院|门诊|病案|就诊卡|医保卡?|学|工)号码?"
+    r"(?i)(?:身份证|证件|护照|社保卡?|病历|住院|门诊|病案|就诊卡|医保卡?|学(?=号)|工(?=号))(?:号码?)?"
     r"(?:是|为)?\s{0,3}[:：]?\s{0,3}(?=[a-z-]{0,6}\d)([a-z0-9][a-z0-9-]{3,30})"
     r"|(?<![a-z])(?:passport|MRN|medical record|patient id|patient|NHS|SSN|social security"
     r"|national insurance|insurance|policy|(?:driver'?s |driving )?licen[cs]e|identity card|ID card"
@@ -169,13 +172,15 @@ _ROLE = (
 )
 _NAME = re.compile(
     # A title; what is greeted by name; a form's field; somebody who says who it is, or who is what.
-    rf"(?<![A-Za-z])(?:{_TITLE}\.?(?: (?:Dr|Prof)\.?)? |(?:Dear|Hi|Hello) "
+    rf"(?<![A-Za-z])(?:{_TITLE}\.?(?: (?:Dr|Prof)\.?)? "
+    rf"|(?:Dear|Hi|Hello|Good (?:morning|afternoon|evening)) "
     rf"|(?i:[a-z]{{0,12}} ?name(?: of [a-z ]{{1,20}})?|contact|holder|physician|surgeon|doctor|attn"
+    rf"|radiologist"
     rf"|author|sender|recipient|signed|delivered to|deliver to|ship to|bill to|next of kin|from|to"
     rf"|{_ROLE})\s{{0,2}}(?:[:=,]|-)\s{{0,2}}"
     rf"|(?i:my name is|i am called|this is|account holder|name is|{_ROLE}"
-    rf"|signed by|spoke to|ask for|asked for) "
-    rf"|(?i:regards|wishes|sincerely|yours|cheers),\s{{1,3}})"
+    rf"|signed by|spoke to|ask for|asked for|is called|named) "
+    rf"|(?i:regards|wishes|sincerely|yours|cheers|thanks|thank you),\s{{1,3}})"
     rf"((?:{_TITLE}\.? ){{0,2}}({_PART}{_MORE}{{0,3}}))"
     rf"|(?<![A-Za-z/])()([A-Z]{{2,20}}/[A-Z]{{2,20}} (?:MR|MRS|MS|MISS|MSTR))(?![A-Za-z])"
 )
@@ -191,6 +196,8 @@ _OTHERS = """
     October November December
 """
 _NO_NAMES = frozenset(_OTHERS.split())
+_CAPITAL = re.compile(r"(?<![A-Za-zÀ-ÿ'’.-])[A-ZÀ-ÖØ-Þ][a-zß-öø-ÿ]{1,24}(?= [A-ZÀ-ÖØ-Þ])")
+_WHOLE = re.compile(rf"{_PART}(?: [A-Z]\.)?({_MORE}{{1,2}})")
 _LOOSE = re.compile(rf"(?i)(?:{_ROLE}|this is),? $")
 """Cues that are words of every day: behind them one word is too little to be a name."""
 
@@ -214,13 +221,15 @@ _HAN_NAME = re.compile(
     rf"[:：]\s{{0,3}}([{_HAN}]{{1,8}}·[{_HAN}]{{1,8}}|{_LAST}{_GIVEN}{_STOP}|[{_HAN}]{{2,4}}{_STOP})"
     rf"|(?<=[人师员者生])[:：]\s{{0,3}}({_LAST}{_GIVEN}){_STOP}"
     rf"|(?:我叫|我是|名叫)([{_HAN}]{{1,8}}·[{_HAN}]{{1,8}})"
-    rf"|({_LAST}{_GIVEN})(?=\s?[（(]\s?(?:\+?86)?\s?1[3-9]\d)"
-    rf"|(?:姓名|患者|病人|联系人|联系|收件人|户名|家属|用户|客户|会员|我叫|我是|名叫|叫做|医师|经办人|持卡人|投保人|受益人|代表人)"
+    rf"|({_LAST}{_GIVEN})(?=\s?[（(](?:工号|学号|身份证|电话|\s?(?:\+?86)?\s?1[3-9]\d))"
+    rf"|(?:姓名|患者|病人|联系人|联系|收件人|户名|家属|用户|客户|会员|我叫|我是|名叫|叫做|名字是|尊敬的|医师|经办人|持卡人|投保人|受益人|代表人|就诊人|家长|司机)"
     rf"\s?({_LAST}{_GIVEN}){_STOP}"
     rf"|(?<![{_HAN}])({_LAST}[{_HAN}]{{1,2}}?)(?={_ROLES})"
     rf"|(?:(?<![{_HAN}])|(?<=[请由给是向约和与]))({_LAST})(?=(?:{_ROLES}))"
 )
+_HAN_WHOLE = re.compile(rf"[{FAMILY}][{CALLED}]{{2}}")
 _WORDS = """
+    关系 关心 关注
     高血压 高血糖 高血脂 高热 高烧 黄疸 黄染 白细胞 白内障 白血病 白带 石膏 金属 温度 何时
     何地 何处 何人 安全 安静 平安 方便 方法 方案 常规 常见 全部 全身 全家 应该 应当 任何 左侧
     左手 左右 右侧 连续 关于 关节 文件 文字 包括 向上 向下 向来 解释 解决 曾经 简单 简要 高度
@@ -291,7 +300,12 @@ def _names(text: str) -> Iterator[Found]:
         if _LOOSE.search(cue) and (len(words) < 2 or words[1] in _NO_NAMES):
             continue
         yield match.start(1), match.end(1), "name"
+    for match in _CAPITAL.finditer(text):
+        whole = _WHOLE.match(text, match.start()) if match[0] in GIVEN else None
+        if whole and whole[1].split()[0].strip(",") not in _NO_NAMES:
+            yield whole.start(), whole.end(), "name"
     if not text.isascii():
+        yield from _groups(_HAN_WHOLE, text, "name")
         for match in _HAN_NAME.finditer(text):
             group = match.lastindex or 0
             if not match[group].startswith(_NO_HAN):
