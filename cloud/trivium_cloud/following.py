@@ -22,6 +22,7 @@ from . import webhooks
 from .callers import Admit
 from .listeners import Told, refusal
 from .settings import Settings
+from .store import stop
 from .tasks import TICKET_S, Listing, Tasks
 
 WORD = "trivium"
@@ -116,9 +117,9 @@ def routes(tasks: Tasks, admit: Admit, settings: Settings) -> list[BaseRouteHand
             else:
                 caller = await admit(socket.scope)
             told = tasks.follow(caller, task_id, _event(socket.query_params.get("after", "")))
-            await _tell(socket, told)
         except TriviumError as error:
-            await _close(socket, refusal(error), 4000 + error.status)
+            told = _refused(error)
+        await _tell(socket, told)
 
     return [listing, one, cancel, ticket, secret, events, ws]
 
@@ -174,16 +175,15 @@ async def _tell(socket: WebSocket[Any, Any, Any], events: AsyncGenerator[Told, N
                 if told is not None:  # the server's own pings say that it is still there
                     async with asyncio.timeout(SLOW_S):
                         await socket.send_text(told.text)
-    except (TimeoutError, WebSocketDisconnect):
+    except (OSError, WebSocketDisconnect):  # a TimeoutError is an OSError
         return
-    with contextlib.suppress(Exception):
-        await socket.close(1013 if told is not None and told.event.event == "error" else 1000)
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # he has closed it himself
+        problem = told.event.data if told is not None and told.event.event == "error" else None
+        await socket.close(4000 + problem.status if problem else 1000)
 
 
-async def _close(socket: WebSocket[Any, Any, Any], told: Told, code: int) -> None:
-    with contextlib.suppress(WebSocketDisconnect):
-        await socket.send_text(told.text)
-        await socket.close(code)
+async def _refused(error: TriviumError) -> AsyncGenerator[Told, None]:
+    yield refusal(error)
 
 
 @contextlib.asynccontextmanager
@@ -218,10 +218,7 @@ async def _until(
     try:
         yield each()
     finally:
-        tasks: set[asyncio.Future[Any]] = {leaving} if coming is None else {leaving, coming}
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await stop(leaving, coming)
         await events.aclose()
 
 

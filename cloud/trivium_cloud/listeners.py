@@ -22,7 +22,7 @@ from trivium.errors import NotFound, TierOverloaded, TriviumError
 from trivium.hosts.server.task import FINAL, Event
 
 from .ledger import AWAY, Ledger, Place
-from .store import key
+from .store import key, stop
 
 MOST_WAITING = 256
 """So many events may wait for one listener; one that takes no more is given up."""
@@ -138,10 +138,7 @@ class Listeners:
         try:
             yield
         finally:
-            for each in (hearing, *(topic.pump for topic in self._topics.values())):
-                if each is not None:
-                    each.cancel()
-                    await asyncio.wait({each})
+            await stop(hearing, *(topic.pump for topic in self._topics.values()))
             await self._redis.aclose()
 
     async def follow(self, place: Place, after: str = "") -> AsyncGenerator[Told, None]:
@@ -156,7 +153,8 @@ class Listeners:
                 if not page and topic is not None:
                     break
                 if not page:
-                    topic = await self._join(place, listener)
+                    topic = self._join(place, listener)
+                    await topic.ready.wait()
                 for told in page:
                     last = told.event.id
                     yield told
@@ -173,18 +171,13 @@ class Listeners:
             if topic is not None:
                 await self._leave(topic, listener)
 
-    async def _join(self, place: Place, listener: Listener) -> Topic:
+    def _join(self, place: Place, listener: Listener) -> Topic:
         topic = self._topics.get(str(place))
         if topic is not None:
             topic.listeners.add(listener)
         else:
             topic = self._topics[str(place)] = Topic(place, {listener})
             topic.pump = asyncio.ensure_future(self._pump(topic))
-            async with self._asking:
-                with contextlib.suppress(*AWAY):
-                    if self._notices is not None:
-                        await self._notices.subscribe(topic.channel)
-        await topic.ready.wait()
         return topic
 
     async def _leave(self, topic: Topic, listener: Listener) -> None:
@@ -192,8 +185,7 @@ class Listeners:
         if topic.listeners or self._topics.get(str(topic.place)) is not topic:
             return
         del self._topics[str(topic.place)]
-        if topic.pump is not None:
-            topic.pump.cancel()
+        await stop(topic.pump)
         async with self._asking:
             with contextlib.suppress(*AWAY):
                 if self._notices is not None and str(topic.place) not in self._topics:
@@ -226,6 +218,9 @@ class Listeners:
         while True:
             try:
                 if not topic.ready.is_set():
+                    async with self._asking:
+                        if self._notices is not None:
+                            await self._notices.subscribe(topic.channel)
                     await topic.heard.wait()
                     # From here on nothing is missed: what was before they read for themselves.
                     topic.last = await self._ledger.last(topic.place)

@@ -105,7 +105,7 @@ class Teller:
             after = 1.0
         else:
             tries = await surely(ledger.tried, place)
-            why = await self._send(record.webhook, record.tenant, task)
+            why = await self.send(record.webhook, record.tenant, task)
             if not why:
                 return
             log.warning("the webhook of task %s was not heard: %s", place.task_id, why)
@@ -115,7 +115,7 @@ class Teller:
         when = datetime.now(UTC) + timedelta(seconds=after)
         await surely(docket.replace(TELL, when=when, key=key), str(place))
 
-    async def _send(self, url: str, tenant: str, task: Task) -> str:
+    async def send(self, url: str, tenant: str, task: Task) -> str:
         """Send a notice; return why it was not heard, or nothing."""
         name, now = f"msg_{task.task_id}", int(time.time())
         data = replace(task, answer=None)

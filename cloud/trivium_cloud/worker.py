@@ -42,6 +42,7 @@ from .callers import Caller
 from .ledger import AWAY, Claim, Ledger, Place, Record, digest, overdue, surely
 from .queue import RUN, TELL, queue
 from .settings import Settings
+from .store import stop
 from .webhooks import Teller
 
 MOST_RUNS = 5
@@ -192,8 +193,7 @@ class Work:
                     return  # it has ended, or is another's
         finally:
             if not work.done():
-                work.cancel()
-                await asyncio.wait({work})
+                await stop(work)
         try:
             answer = work.result()
             await self._end(place, "done", token, answer=answer)
@@ -250,6 +250,8 @@ class Work:
         assert docket is not None
         if not (await surely(self._ledger.seen, place)).final:
             return
+        if await surely(self._ledger.redis.hexists, place.key(), "tries"):
+            return  # whoever ended it has seen to that
         now = datetime.now(UTC)
         await surely(docket.replace(TELL, when=now, key=key), str(place))
 
