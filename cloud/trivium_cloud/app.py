@@ -41,7 +41,8 @@ def create_app(
     )
     spans = None if emit else telemetry.telemetry(os.environ, server.metrics.take)
     server.engine.tracer.emit = emit or spans
-    quotas = Quotas(settings.redis_url, settings.limits)
+    # Counters need no disk: where answers are kept they cost less than where tasks are.
+    quotas = Quotas(settings.cache_url or settings.redis_url, settings.limits)
     admit = quotas.admitting(Access(settings.access, Keys(settings.keys)))
     cache = Cache(server, settings)
     tasks = Tasks(settings)

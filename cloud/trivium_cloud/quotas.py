@@ -23,8 +23,12 @@ from trivium.hosts.server.web import INFER
 from .callers import Admit, Caller, Limits
 from .store import connect, key
 
-PATIENCE_S = 0.25
-"""How long a request waits for its counters."""
+PATIENCE_S = 1.0
+"""How long Redis may take to count; after that it is away."""
+
+MOST_AT_ONCE = 64
+"""Requests that are counted at once: a crowd of them waits, and must not seem a Redis that is away,
+or it would be let in."""
 
 REST_S = 1.0
 """How long Redis is left alone that did not answer."""
@@ -41,13 +45,23 @@ log = logging.getLogger("trivium.quotas")
 
 
 class Quotas:
-    """Counts what callers take, by `limits` for each tenant and by a key's own for that key."""
+    """Counts what callers take, by `limits` for each tenant and by a key's own for that key.
 
-    def __init__(self, url: str, limits: Limits) -> None:
+    A Redis that does not count within `patience` seconds is away.
+    """
+
+    def __init__(self, url: str, limits: Limits, patience: float = PATIENCE_S) -> None:
         self._limits = limits
+        self._patience = patience
         self._redis = connect(url) if url else None
         self._script = self._redis.register_script(_SCRIPT) if self._redis is not None else None
+        self._gate = asyncio.Semaphore(MOST_AT_ONCE)
         self._rest = 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Return whether there is a store to count in."""
+        return self._redis is not None
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -79,7 +93,7 @@ class Quotas:
             return
         assert self._script is not None
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with self._gate, asyncio.timeout(self._patience):
                 found: Any = await self._script(
                     keys=[key("quota", whose, kind) for whose, kind, _, _ in buckets],
                     args=[each for bucket in buckets for each in bucket[1:]],
