@@ -35,6 +35,10 @@ FUNCTIONS = (
     "image.describe",
     "audio.activity",
     "audio.keyword",
+    "image.product",
+    "image.triage",
+    "image_text.answer",
+    "document.graph",
 )
 
 
