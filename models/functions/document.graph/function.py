@@ -11,7 +11,7 @@ from trivium.errors import BadInput, TooLarge
 from trivium.nouns import Noun
 
 MOST_PAGES = 20
-MOST_LETTERS = 100_000
+MOST_LETTERS = 50_000
 """Of all documents together."""
 
 
@@ -139,8 +139,12 @@ async def opened(document: Document, number: int, ask: Asker) -> Found:
             said = await ask.step("listen", "audio.transcribe", audio=blob)
             return Found(kind, "audio.transcribe", list(spoken(said, number)))
         text = document.text()
-    except (BadInput, *Unanswered) as error:
+    except (BadInput, TooLarge, *Unanswered) as error:
         return Found(kind, f"not read: {error}", [])
+    if len(text) > MOST_LETTERS:
+        raise TooLarge(
+            f"document {number} has {len(text)} letters; at most {MOST_LETTERS} are read"
+        )
     places = [Place(document=number, text=each) for each in sentences(text)]
     return Found(kind, "as text", places)
 
@@ -286,9 +290,11 @@ PATTERNS: tuple[tuple[str, str, bool], ...] = (
     (rf"(?:{BE} )?part of|belongs to|belonged to", "part of", False),
     (r"costs?|paid|is worth|was sold for", "costs", False),
 )
-ENGLISH = [
-    (re.compile(rf"{ADVERB}(?:{form}){THING}"), name, turned) for form, name, turned in PATTERNS
-]
+# One form for all, of which the group that matched says which relation it is.
+_FORMS = "|".join(f"(?P<r{at}>{form})" for at, (form, _, _) in enumerate(PATTERNS))
+ENGLISH = re.compile(rf"{ADVERB}(?:{_FORMS}){THING}")
+LONGEST = 80
+"""So many letters stand between two names at most, where a form says how they are connected."""
 ROLE = re.compile(
     rf"{ADVERB}{BE}(?: (?:the|a|an))? ((?:[a-z-]+ ){{0,2}}[a-z]+) (?:of|at|for|from){THING}"
 )
@@ -351,9 +357,12 @@ def english(text: str, before: Span | None) -> tuple[list[Span], list[tuple[Span
 
 def read(between: str) -> tuple[str, bool] | None:
     """Return the relation that words between two entities name, and whether it is turned."""
-    for form, name, turned in ENGLISH:
-        if form.fullmatch(between):
-            return name, turned
+    if len(between) > LONGEST:
+        return None
+    form = ENGLISH.fullmatch(between)
+    if form and form.lastgroup:
+        _, name, turned = PATTERNS[int(form.lastgroup[1:])]
+        return name, turned
     role = ROLE.fullmatch(between)
     return (f"{role[1]} of", False) if role else None
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from trivium import Asker, Image, Label, Meta, Models, Tensor, Text, Unanswered, function
-from trivium.errors import BadInput
+from trivium.errors import BadInput, TooLarge
 from trivium.nouns import Noun
 
 NEAREST = 5
@@ -126,7 +126,7 @@ async def words(image: Image, ask: Asker) -> tuple[list[str], str]:
         return [], "not looked for: the picture has no file of its own"
     try:
         (page,) = await ask.step("read", "document.read", document=image.blob)
-    except Unanswered as error:
+    except (BadInput, TooLarge, *Unanswered) as error:
         return [], f"not looked for: {error}"
     lines = [line["label"].strip() for line in page["lines"]]
     # One letter is mostly a pattern.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from trivium import Asker, Box, Image, Mask, Models, Tensor, Unanswered, function
+from trivium.errors import BadInput, TooLarge
 from trivium.nouns import Noun
 
 NOTICE = "A demonstration, not a diagnosis: no part of this may guide anybody's care."
@@ -108,7 +109,7 @@ async def written(image: Image, ask: Asker, wanted: bool) -> bool | None:
         return None
     try:
         (page,) = await ask.step("read", "document.read", document=image.blob, plain=True)
-    except Unanswered:
+    except (BadInput, TooLarge, *Unanswered):
         return None
     return sum(map(str.isalnum, page["text"])) >= 6
 

@@ -9,6 +9,7 @@ from operator import mul
 from typing import Annotated, Any, Literal
 
 from trivium import Asker, Box, Image, Meta, Text, Unanswered, function
+from trivium.errors import BadInput, TooLarge
 from trivium.nouns import Noun
 
 LEAST = 0.25
@@ -125,7 +126,7 @@ async def read(image: Image, ask: Asker) -> tuple[list[Evidence], str]:
         return [], "not looked for: the picture has no file of its own"
     try:
         (page,) = await ask.step("read", "document.read", document=image.blob)
-    except Unanswered as error:
+    except (BadInput, TooLarge, *Unanswered) as error:
         return [], f"not looked for: {error}"
     lines = [line for line in page["lines"] if any(map(str.isalnum, line["label"]))][:LINES]
     found = [*([line] for line in lines), *map(list, pairwise(lines))]
@@ -164,7 +165,7 @@ async def near(text: str, ask: Asker, name: str) -> Sequence[float]:
     """Return a text's vector, or none if it is too long or can't be had."""
     try:
         vector: Sequence[float] = await ask.step(name, "text.embed", text=Text(text))
-    except Unanswered:
+    except (TooLarge, *Unanswered):
         return ()
     return vector
 

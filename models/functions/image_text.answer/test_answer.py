@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trivium import Asker, Blob, Image, Tensor, Text
-from trivium.errors import ModelNotReady
+from trivium.errors import ModelNotReady, TooLarge, TriviumError
 
 answer: Any = runpy.run_path(str(Path(__file__).with_name("function.py")))["answer"]
 PICTURE = Image(Tensor(dtype="uint8", shape=(1, 1, 3), data=b"abc"), Blob(media="", data=b"x"))
@@ -25,13 +25,16 @@ LINES = [
 class Ask(Asker):
     """Reads two lines; texts are near that speak of arriving, or of things."""
 
-    def __init__(self, *without: str, said: str = "") -> None:
+    def __init__(
+        self, *without: str, said: str = "", error: type[TriviumError] = ModelNotReady
+    ) -> None:
         self.without = without
         self.said = said
+        self.error = error
 
     async def __call__(self, function: str, /, **values: Any) -> Any:
         if function in self.without:
-            raise ModelNotReady(f"{function} is not there")
+            raise self.error(f"{function} is not there")
         if function == "text.embed":
             text = str(values["text"]).lower()
             coming = any(each in text for each in ("arrive", "come", "kommt"))
@@ -104,3 +107,11 @@ def test_without_a_writer_it_is_composed() -> None:
     found = asked("When does it come?", Ask("text.generate"), generate=True)
     assert found.written == "composed"
     assert "text.generate can't be asked" in found.basis[-1]
+
+
+@pytest.mark.parametrize("function", ["document.read", "text.embed"])
+def test_what_is_too_large_for_a_step_is_left_out(function: str) -> None:
+    """What can be told without it is."""
+    ask = Ask(function, error=TooLarge)
+    found = asked("How does it come?", ask, passages=["They come by post."])
+    assert found.answer == "They come by post."
