@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from docket import Docket
+from msgspec.structs import replace
 
 from trivium.contract import Ask, decode, encode
 from trivium.errors import BadInput, NotFound, TierError, Unauthenticated
+from trivium.hosts.server import web
 from trivium.hosts.server.task import Event, Task
 from trivium.nouns import Noun
 
@@ -148,13 +150,14 @@ class Tasks:
             if task.status == "pending":
                 # Also if it was known: whoever accepted it then may have died before this.
                 await here.queue.add(RUN, key=task_id)(str(place))
-            return task
+            return _shown(task, caller)
 
     async def get(self, caller: Caller, task_id: str) -> Task:
         """Return a task as it stands."""
         caller.check("tasks")
         with reaching():
-            return await self.open.ledger.seen(Place.of(caller.tenant, task_id))
+            task = await self.open.ledger.seen(Place.of(caller.tenant, task_id))
+        return _shown(task, caller)
 
     async def list(self, caller: Caller, after: str = "", most: int = 50) -> Listing:
         """Return the tenant's tasks that are older than the one with the id `after`."""
@@ -196,7 +199,14 @@ class Tasks:
         async with contextlib.aclosing(self.open.listeners.follow(place, after)) as told:
             with reaching():
                 async for each in told:
-                    yield each
+                    if not caller.masked:
+                        yield each
+                    elif isinstance(each.event.data, Task):
+                        data = _shown(each.event.data, caller)
+                        yield Told(replace(each.event, data=data))
+                    elif each.event.event != "part":
+                        # A name may begin in one part and end in the next.
+                        yield each
 
     async def told(self, caller: Caller, task_id: str, event: str) -> bool:
         """Return whether nothing happened to a task after an event."""
@@ -216,7 +226,7 @@ class Tasks:
                         str(place)
                     )
                 await here.queue.cancel(task_id)
-            return await here.ledger.seen(place)
+            return _shown(await here.ledger.seen(place), caller)
 
     async def ticket(self, caller: Caller, task_id: str) -> str:
         """Return what lets its bearer hear of a task, once and soon."""
@@ -247,3 +257,10 @@ class Tasks:
             scopes=frozenset({"tasks"}),
             masked=bearer.masked,
         )
+
+
+def _shown(task: Task, caller: Caller) -> Task:
+    """Return a task as this caller may see it."""
+    if task.answer is None or not caller.masked:
+        return task
+    return replace(task, answer=web.shown(task.answer, caller))

@@ -82,7 +82,7 @@ class Serve:
         assert self.said(text), self.lines
 
     def children(self) -> list[int]:
-        """Return the processes that it has started: cloud, then edge."""
+        """Return the processes that it has started: valkey, cloud, edge, worker."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(each) for each in path.read_text().split()]
 
@@ -133,13 +133,13 @@ def alive(process: int) -> bool:
 def test_it_answers_and_leaves_no_process_behind(home: Path) -> None:
     """It is ready after each tier has answered; its key is for its owner alone."""
     with running(home) as serve:
-        assert serve.said("ready: 2 asks answered by edge and cloud")
+        assert serve.said("ready: 3 asks answered by edge and cloud")
         for tier in ("edge", "cloud"):
             answer = serve.ask("a b c", **{"trivium-tiers": tier}).json()
             assert (answer["output"], answer["tier"]) == ({"words": 3}, tier)
         assert (home / ".trivium" / "key").stat().st_mode & 0o777 == 0o600
         children = serve.children()
-        assert len(children) == 2
+        assert len(children) == 4
         serve.process.send_signal(signal.SIGTERM)
         assert serve.process.wait(20) == 0
         assert not [each for each in children if alive(each)]
@@ -163,13 +163,24 @@ def test_a_second_signal_does_not_interrupt_the_stopping(home: Path) -> None:
 def test_a_dead_server_is_told_and_the_rest_goes_on(home: Path) -> None:
     """First the cloud dies, then the edge; then there is nothing left to serve."""
     with running(home) as serve:
-        cloud, edge = serve.children()
+        _, cloud, edge, _ = serve.children()
         os.kill(cloud, signal.SIGKILL)
         serve.expect("the cloud ended (exit code -9); the rest goes on")
         assert serve.ask("a b").json()["tier"] == "edge"
         os.kill(edge, signal.SIGKILL)
         serve.expect("the edge ended")
         assert serve.process.wait(20) == 1
+
+
+def test_a_dead_worker_or_store_is_started_again(home: Path) -> None:
+    """A task may have been its death, and all that matters is on the disk."""
+    with running(home) as serve:
+        valkey, _, _, worker = serve.children()
+        os.kill(worker, signal.SIGKILL)
+        serve.expect("the worker ended (exit code -9); it is started again")
+        os.kill(valkey, signal.SIGKILL)
+        serve.expect("the valkey ended (exit code -9); it is started again")
+        until(lambda: len(serve.children()) == 4, "all run again")
 
 
 @pytest.mark.parametrize("flag", ["--port", "--cloud-port"])
@@ -225,6 +236,7 @@ def test_the_check_tells_what_holds(home: Path, host: str) -> None:
     assert [(row["function"], row["tier"], row["ok"]) for row in rows] == [
         ("text.count", "edge", True),
         ("text.count", "cloud", True),
+        ("text.count", "cloud", True),  # as a task
     ]
     assert "page: skipped, no chromium was found" in done.stderr
     assert done.returncode == 0

@@ -11,6 +11,7 @@ import re
 import shutil
 import ssl
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -105,6 +106,38 @@ class Checker:
                 for tier in (Tier.EDGE, Tier.CLOUD):
                     if bundle.manifest.variant(tier) is not None:
                         yield self._server(client, bundle, sample, tier)
+
+    def task(self) -> Iterator[Row]:
+        """Have a worker answer one sample that is a text, as a task."""
+        for bundle, sample in self._samples(1):
+            kinds = [each.kind for each in bundle.manifest.function.inputs]
+            if kinds == ["text"] and bundle.manifest.variant(Tier.CLOUD) is not None:
+                with httpx.Client(
+                    base_url=self._url, timeout=PATIENCE_S, trust_env=False
+                ) as client:
+                    yield self._task(client, bundle, sample)
+                return
+
+    def _task(self, client: httpx.Client, bundle: Bundle, sample: Sample) -> Row:
+        headers = {"Authorization": f"Bearer {self._key}"}
+        (text,) = sample.inputs.values()
+        wanted = {"function": bundle.name, "text": text, "options": sample.options, "async": True}
+        ends, task = time.monotonic() + PATIENCE_S, dict[str, Any](status="none")
+        try:
+            response = client.post("/v1/multimodal", json=wanted, headers=headers)
+            while response.is_success and time.monotonic() < ends:
+                task = response.json()
+                if task["status"] not in ("pending", "running"):
+                    break
+                where = f"/v1/tasks/{task['task_id']}"
+                response = client.get(where, params={"wait": 10}, headers=headers)
+            if task.get("answer"):
+                return _row(bundle, sample, Tier.CLOUD, task["answer"])
+            said = task.get("error") or response.json()
+            failed = f"a task: {said.get('detail', task['status'])}"
+        except (httpx.HTTPError, ValueError) as error:
+            failed = f"a task: no answer: {type(error).__name__}"
+        return _row(bundle, sample, Tier.CLOUD, {"failed": failed})
 
     def page(self, url: str) -> Iterator[Row]:
         """Ask the page tier in a headless browser, or say that it was skipped."""

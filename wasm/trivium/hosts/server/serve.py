@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from . import check
 from .bundles import Bundle, find
 from .child import Child
 from .signing import Trust
+from .valkey import Valkey
 
 START_S = 60.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -105,18 +107,18 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     cloud_url = _url(host, options.cloud_port, Tier.CLOUD)
     bundles = ":".join(map(str, roots))
     development = "1" if options.reload else ""
-    cloud = Process(
-        Tier.CLOUD,
-        host,
-        options.cloud_port,
-        {
-            "TRIVIUM_CLOUD_BUNDLES": bundles,
-            "TRIVIUM_CLOUD_KEYS": cloud_key,
-            "TRIVIUM_CLOUD_TRUST": str(KEYS),
-            "TRIVIUM_CLOUD_DEVELOPMENT": development,
-            **_traced(own, traces_key),
-        },
-    )
+    keeping = _keeping(options, stack)
+    settings = {
+        "TRIVIUM_CLOUD_BUNDLES": bundles,
+        "TRIVIUM_CLOUD_KEYS": cloud_key,
+        "TRIVIUM_CLOUD_TRUST": str(KEYS),
+        "TRIVIUM_CLOUD_DEVELOPMENT": development,
+        "TRIVIUM_CLOUD_WEBHOOK_SECRET": _key("webhooks"),
+        **({"TRIVIUM_REDIS_URL": keeping.url} if keeping else {}),
+        **({} if options.check else _traced(own, traces_key)),
+    }
+    cloud = Process(Tier.CLOUD, host, options.cloud_port, settings)
+    worker = Child("worker", [sys.executable, "-m", "trivium_cloud.worker"], settings)
     edge = Process(
         Tier.EDGE,
         host,
@@ -134,7 +136,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
             "TRIVIUM_EDGE_TRACES_KEYS": traces_key,
         },
     )
-    for process in (cloud, edge):
+    for process in (cloud, edge, worker):
         stack.enter_context(process)
     cloud.wait()
     edge.wait()
@@ -143,10 +145,11 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     for bundle in absent:
         _say(f"{bundle.name} can be had: trivium models pull {bundle.name} ({bundle.megabytes} MB)")
     checker = check.Checker(own, key, known)
+    task = check.Checker(cloud_url, cloud_key, known).task()
     if options.check:
-        rows = [*refused, *checker.servers(), *checker.page(url)]
+        rows = [*refused, *checker.servers(), *task, *checker.page(url)]
         return check.show(rows, options.json)
-    rows = [*refused, *checker.servers(most=1)]
+    rows = [*refused, *checker.servers(most=1), *task]
     for row in rows:
         if not row.ok:
             _say(f"{row.function} on the {row.tier}: {row.output}")
@@ -158,8 +161,19 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     _say(f"  API      {url}/openapi.json")
     _say(f"  ops      {url}/ops/   with the same key")
     _say("  Ctrl-C stops everything")
-    _follow(folders if options.reload else [], options.reload, roots[-1], [cloud, edge])
+    again = [worker, keeping] if keeping else [worker]
+    _follow(folders if options.reload else [], options.reload, roots[-1], [cloud, edge], again)
     return 1
+
+
+def _keeping(options: argparse.Namespace, stack: contextlib.ExitStack) -> Valkey | None:
+    """Run a Valkey, unless there is a Redis; a check's is of its own."""
+    if os.environ.get("TRIVIUM_REDIS_URL"):
+        return None
+    folder = HOME / "valkey"
+    if options.check:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trivium-")))
+    return stack.enter_context(Valkey(folder))
 
 
 class Process(Child):
@@ -222,8 +236,17 @@ def build(folders: Sequence[Path], out: Path, quick: bool = False) -> bool:
     return done.returncode == 0
 
 
-def _follow(folders: Sequence[Path], reload: bool, out: Path, processes: Sequence[Process]) -> None:
-    """Rebuild what is saved, and say if a server ends; return when none is left."""
+def _follow(
+    folders: Sequence[Path],
+    reload: bool,
+    out: Path,
+    processes: Sequence[Process],
+    again: Sequence[Child],
+) -> None:
+    """Rebuild what is saved, and say if a server ends; return when none is left.
+
+    What may die of a task, or has all on its disk, is started `again`.
+    """
     watched = dict.fromkeys(folders, out)
     if reload:
         watched |= dict.fromkeys(_functions(BUILT_IN), ZOO)
@@ -235,6 +258,11 @@ def _follow(folders: Sequence[Path], reload: bool, out: Path, processes: Sequenc
             if process.code() is not None:
                 _say(f"the {process.tier} ended (exit code {process.code()}); the rest goes on")
                 running.remove(process)
+        for child in again:
+            if child.code() is not None:
+                _say(f"the {child.name} ended (exit code {child.code()}); it is started again")
+                time.sleep(1.0)
+                child.start()
         for folder, target in watched.items():
             stamp = _stamp(folder)
             if stamp != seen[folder]:
@@ -294,9 +322,9 @@ def _traced(url: str, key: str) -> dict[str, str]:
     return found
 
 
-def _key() -> str:
+def _key(name: str = "key") -> str:
     """Return this installation's development key, made once and readable by its owner alone."""
-    path = HOME / "key"
+    path = HOME / name
     if not path.exists():
         HOME.mkdir(exist_ok=True)
         path.touch(mode=0o600)

@@ -18,6 +18,7 @@ from .child import Child
 
 START_S = 30.0
 LOCK = "lock"
+LOG = "log"
 
 _SETTINGS = """
 port 0
@@ -54,6 +55,7 @@ class Valkey(Child):
             [str(get_binary_path()), "-"],
             given=_SETTINGS.format(socket=self._socket, folder=self._folder).encode(),
             files=[self._lock],
+            log=self._folder / LOG,
         )
 
     @property
@@ -80,7 +82,7 @@ class Valkey(Child):
         ends = time.monotonic() + START_S
         while time.monotonic() < ends:
             if self.code() is not None:
-                raise TierError(f"valkey did not start (exit code {self.code()})")
+                raise TierError(f"valkey did not start; see {self._folder / LOG}")
             with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(1.0)
                 probe.connect(str(self._socket))

@@ -59,7 +59,7 @@ from ...trace import Open, Tracer
 from .. import limits, tabular
 from . import masking
 from .audio import SOUNDS
-from .callers import asking
+from .callers import Caller, asking
 from .media import IMAGES
 from .session import WAITED
 from .upstream import UNSENDABLE
@@ -324,7 +324,7 @@ class Reply:
 
 def respond(request: Incoming, answer: Answer) -> Reply:
     """Return the answer in the form the request accepts."""
-    answer = _shown(answer)
+    answer = shown(answer, asking.get())
     media = _accepted(request.headers)
     try:
         content = encode(answer, media)
@@ -341,9 +341,8 @@ def reply(request: Incoming, value: object, headers: Mapping[str, str], status: 
     return Reply(encode(value, media), media, headers, status)
 
 
-def _shown(answer: Answer) -> Answer:
+def shown(answer: Answer, caller: Caller | None) -> Answer:
     """Return an answer as whoever asked may see it."""
-    caller = asking.get()
     if caller is None or not caller.masked:
         return answer
     return replace(answer, output=masking.current().output(answer.output))
@@ -356,7 +355,7 @@ async def _wholes(
     async with closing(parts):
         async for part in parts:
             if isinstance(part, Answer):
-                yield _shown(part)
+                yield shown(part, asking.get())
             elif isinstance(part, Fault):
                 yield part
 
