@@ -24,6 +24,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+import videos
 from trivium.contract import Ask, Blob, Tier
 from trivium.engine import Engine
 from trivium.hosts.server.bundles import Bundle
@@ -250,6 +251,30 @@ def test_a_users_function_answers_on_both_servers_and_stops_cleanly(mine: Path) 
         assert (answer["output"], answer["tier"]) == ("HELLO!!!", tier)
     assert serve.stop() == 0
     assert not any(Path(f"/proc/{number}").exists() for number in children.values())
+
+
+def test_the_readmes_requests_of_any_parts_are_answered(tmp_path: Path) -> None:
+    """Word for word, one after the other, through the gateway."""
+    section = README.partition("### One request of any parts")[2].partition("From Python")[0]
+    shutil.copy(PHOTO, tmp_path / "photo.jpg")
+    (tmp_path / "clip.mp4").write_bytes(videos.film("video/mp4").data)
+    script = 'curl() { command curl --fail-with-body -sS --max-time 90 "$@"; echo; }\n'
+    script += "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
+    serve = Serve()
+    try:
+        said = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script.replace("8080", str(serve.port))],
+            cwd=tmp_path,
+            env={**os.environ, "KEY": serve.key},
+            capture_output=True,
+            text=True,
+        )
+        assert said.returncode == 0, said.stdout + said.stderr
+        assert said.stdout.count('"kind":"answer"') >= 4
+        assert '"status":"done"' in said.stdout
+        assert "event: state" in said.stdout
+    finally:
+        serve.stop()
 
 
 def test_the_servers_die_with_the_command(mine: Path) -> None:
