@@ -187,6 +187,14 @@ def test_who_is_spoken_for(door: Callable[..., Door], path: Path) -> None:
     assert found.scopes == {"infer", "tasks"}
     assert found.masked
     assert way.opens(x_api_key=gateway).tenant == "us"
+    # Limits are of the caller's own key, where it is known here; of the gateway's for the rest.
+    limited, with_limits = create(path, 0, scopes=["infer", "behalf"], limits=Limits(minute=9))
+    visitor = way.opens(x_api_key=with_limits, trivium_tenant="page-1")
+    assert (visitor.key, visitor.limits.minute) == (limited.id, 9)
+    theirs, _ = create(path, 0, limits=Limits(day=5))
+    caller = way.opens(x_api_key=with_limits, trivium_tenant="acme", trivium_key=theirs.id)
+    assert (caller.key, caller.limits) == (theirs.id, Limits(day=5))
+    assert not way.opens(x_api_key=with_limits, trivium_tenant="a", trivium_key="nobody").limits
     assert way.opens(x_api_key=gateway, trivium_tenant="acme").scopes == {"infer", "tasks"}
     for bad in ("", "a:b", "../x", "a" * 65, "ä", "a b"):
         assert "is no tenant" in way.refuses(x_api_key=gateway, trivium_tenant=bad)

@@ -126,7 +126,10 @@ def behalf(caller: Caller) -> dict[str, str]:
 
 
 def spoken_for(gateway: Caller, said: dict[str, str]) -> Caller:
-    """Return for whom a gateway asks, by those headers; raise NotAllowed if it is no gateway."""
+    """Return for whom a gateway asks, by those headers; raise NotAllowed if it is no gateway.
+
+    Those without a key, such as a page's visitors, share the limits of the gateway's.
+    """
     if "behalf" not in gateway.scopes:
         raise NotAllowed(
             "only a key with the scope 'behalf' may say for whom it asks "
@@ -136,7 +139,8 @@ def spoken_for(gateway: Caller, said: dict[str, str]) -> Caller:
     return Caller(
         tenant=named(said.get("trivium-tenant", "")),
         subject=unquote(said.get("trivium-subject", ""))[:MOST_SUBJECT],
-        key=named(said["trivium-key"]) if said.get("trivium-key") else "",
+        key=named(said["trivium-key"]) if said.get("trivium-key") else gateway.key,
+        limits=Limits() if said.get("trivium-key") else gateway.limits,
         # It can't give what it does not have, nor make another gateway.
         scopes=scopes & gateway.scopes - {"behalf"},
         masked=gateway.masked or said.get("trivium-mask") == "results",

@@ -109,9 +109,7 @@ class KeyFile:
         Raises Unauthenticated if it is none, or has ended.
         """
         match = _KEY.fullmatch(credential)
-        # A key that was made just now is looked for at once.
-        if time.monotonic() - self._looked >= LOOK_S or (match and match[1] not in self._keys):
-            self._follow()
+        self._look(match[1] if match else "")
         key, caller = self._keys.get(match[1] if match else "", (None, None))
         digest = _digest(credential)
         now = self._clock()
@@ -130,8 +128,14 @@ class KeyFile:
 
     def limits(self, key: str) -> Limits:
         """Return the limits of the key with an id; none of a key that isn't known here."""
+        self._look(key)
         _, caller = self._keys.get(key, (None, None))
         return caller.limits if caller else Limits()
+
+    def _look(self, key: str) -> None:
+        # A key that was made just now is looked for at once.
+        if time.monotonic() - self._looked >= LOOK_S or (key and key not in self._keys):
+            self._follow()
 
     def _follow(self, first: bool = False) -> None:
         self._looked = time.monotonic()
