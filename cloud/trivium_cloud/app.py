@@ -10,7 +10,7 @@ from litestar import Litestar
 
 import trivium
 from trivium.contract import Tier
-from trivium.hosts.server import openapi, telemetry, web
+from trivium.hosts.server import logs, openapi, telemetry, web
 from trivium.hosts.server.access import Access, Keys
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.signing import Trust
@@ -32,6 +32,7 @@ def create_app(
 ) -> Litestar:
     """Return the cloud's application; `emit` takes spans in place of the configured export."""
     settings = settings or Settings.from_env(os.environ)
+    logs.configure(os.environ, Tier.CLOUD)
     server = Server(
         Tier.CLOUD,
         settings.bundles,
@@ -57,6 +58,8 @@ def create_app(
         files=uploads,
         defaults=settings.defaults,
     )
+
+    server.metrics.shown.append(tasks.waiting.collect)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:

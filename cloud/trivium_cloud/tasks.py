@@ -27,6 +27,7 @@ from .listeners import Listeners, Told
 from .queue import RUN, TELL, queue
 from .settings import Settings
 from .store import key
+from .waiting import Waiting
 
 SECONDS = 3600.0
 """How long a task may take that does not say so."""
@@ -81,6 +82,7 @@ class Tasks:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open: Open | None = None
+        self.waiting = Waiting()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -95,6 +97,7 @@ class Tasks:
             stack.push_async_callback(ledger.close)
             docket = await stack.enter_async_context(queue(url))
             await stack.enter_async_context(listeners.running())
+            await stack.enter_async_context(self.waiting.looking(url, docket))
             self._open = Open(ledger, docket, listeners)
             stack.callback(lambda: setattr(self, "_open", None))
             yield

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from trivium.contract import JSON, Answer, Fault, Part, Tier, decode, encode
 from trivium.errors import Cancelled, NotFound, RunFailed, TriviumError
-from trivium.hosts.server import masking, telemetry
+from trivium.hosts.server import logs, masking, telemetry
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.signing import Trust
 from trivium.hosts.server.task import StepState
@@ -329,6 +329,7 @@ async def working(
 
 async def main(settings: Settings) -> None:
     """Do tasks until a signal says to stop."""
+    logs.configure(os.environ, "worker")
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -161,7 +161,8 @@ class History(Reading):
         if abs(at - self._clock()) > 3600:
             at = self._clock()  # a page's clock may be anything
         function, began = self._name(asking(ask)), ask.service.removeprefix("trivium.")
-        tier = _word(said.get("trivium.tier"), "none")
+        cached = said.get("trivium.cached")
+        tier = _word(said.get("trivium.tier"), "cache" if cached else "none")
         https = [span for span in trace.spans if span.name.startswith("POST ")]
         caller = next((v for s in https if (v := s.attributes.get("trivium.caller"))), None)
         caller = str(caller or said.get("trivium.caller") or "")[:120]
@@ -179,7 +180,7 @@ class History(Reading):
             "fallback": float("trivium.failed" in said),
             "hedged": float("trivium.hedged" in said),
             "escalated": float("trivium.escalated" in said),
-            "cached": float(said.get("trivium.cache") == "hit"),
+            "cached": float(cached in ("hit", "stale")),
             "spent": _number(said.get("trivium.spent")),
             "queue": queued,
             "transfer": _number(said.get("trivium.hop_ms")),

@@ -154,9 +154,9 @@ class Ops:
 
     def _drifted(self) -> None:
         for row in views.drifts(self.history, time.time()):
-            for what in ("sure", "size"):
+            for what, word in (("sure", "confidence"), ("size", "size")):
                 if row[what] is not None:
-                    DRIFT.labels("edge", row["function"], what).set(row[what])
+                    DRIFT.labels("edge", row["function"], word).set(row[what])
 
     # What is told.
 

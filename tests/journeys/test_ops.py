@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import samples
 import toys
+from debian import program
 from trivium.contract import Tier
 from trivium.hosts.server.check import BROWSERS, FLAGS
 from trivium.hosts.server.serve import Process, _free_ports, _joined, _traced
@@ -193,3 +195,70 @@ def test_a_page_that_goes_leaves_its_spans(system: System, chromium: Any) -> Non
         time.sleep(0.3)
     assert found["devices"][0]["who"] == "Chrome on Linux"
     assert {"page"} <= {row["began"] for row in found["roads"]}
+
+
+def test_a_real_prometheus_reads_what_is_counted(system: System, tmp_path: Path) -> None:
+    """Debian's own scrapes the gateway; the document's query for the error rate gives a figure."""
+    prometheus = program("prometheus", "prometheus")
+    host, _, port = system.url.removeprefix("http://").partition(":")
+    (free, _) = _free_ports("127.0.0.1")
+    (tmp_path / "key").write_text(KEY)
+    shutil.copy("edge/deploy/prometheus/rules.yml", tmp_path)
+    (tmp_path / "prometheus.yml").write_text(
+        f"""
+global: {{ scrape_interval: 1s, evaluation_interval: 1s }}
+rule_files: [rules.yml]
+scrape_configs:
+  - job_name: trivium-edge
+    authorization: {{ credentials_file: {tmp_path / "key"} }}
+    static_configs: [{{ targets: ["{host}:{port}"] }}]
+"""
+    )
+    command = [
+        str(prometheus),
+        f"--config.file={tmp_path / 'prometheus.yml'}",
+        f"--storage.tsdb.path={tmp_path / 'data'}",
+        f"--web.listen-address=127.0.0.1:{free}",
+        "--enable-feature=exemplar-storage",
+        "--log.level=error",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+
+        def query(path: str, **params: str) -> Any:
+            url = f"http://127.0.0.1:{free}/api/v1/{path}"
+            with contextlib.suppress(httpx.HTTPError):
+                return httpx.get(url, params=params, trust_env=False).json()["data"]
+            return None
+
+        error_rate = (
+            'sum(rate(api_requests_total{status="5xx"}[5m])) by (method)'
+            " / sum(rate(api_requests_total[5m])) by (method) * 100"
+        )
+        end = time.monotonic() + 60
+        while True:
+            # Some fail: a tier that is not there is this server's failure.
+            system.ask(trivium_tiers="edge")
+            system.ask(trivium_tiers="cloud")
+            found = query("query", query=error_rate)
+            rates = {
+                row["metric"]["method"]: float(row["value"][1])
+                for row in (found or {"result": []})["result"]
+            }
+            recorded = query("query", query="function:trivium_asks:rate5m") or {"result": []}
+            now = time.time()
+            exemplars = query(
+                "query_exemplars",
+                query="trivium_ask_seconds_bucket",
+                start=str(now - 300),
+                end=str(now),
+            )
+            if 0 <= rates.get("POST", -1) <= 100 and recorded["result"] and exemplars:
+                break
+            assert time.monotonic() < end, (found, recorded, exemplars)
+            time.sleep(1)
+        assert len(exemplars[0]["exemplars"][0]["labels"]["trace_id"]) == 32
+        assert query("targets")["activeTargets"][0]["health"] == "up"
+    finally:
+        process.terminate()
+        process.wait(20)

@@ -24,7 +24,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 
 from ...trace import Span
 from .callers import Admit
-from .telemetry import asking, lasted, late
+from .telemetry import asking, lasted, late, mistaken
 
 if TYPE_CHECKING:
     from .server import Server
@@ -53,8 +53,8 @@ REQUESTS = Counter(
 )
 ASKS = Counter(
     "trivium_asks",
-    "Asks by the road that answered, or none",
-    ["service", "function", "road", "code"],
+    "Asks by the road that answered, or none, and whether they were ok, refused or failed",
+    ["service", "function", "road", "outcome", "code"],
 )
 ASK_S = Histogram(
     "trivium_ask_seconds", "What an ask took", ["service", "function", "road"], buckets=SECONDS
@@ -91,6 +91,9 @@ SHADOW_S = Counter(
     "trivium_shadow_seconds",
     "What shadows took, and what was taken instead",
     ["service", "function", "road", "which"],
+)
+CACHES = Counter(
+    "trivium_cache", "Asks that a cache was looked up for", ["service", "function", "result"]
 )
 LAG = Histogram(
     "trivium_loop_lag_seconds", "How late the event loop comes", ["service"], buckets=SECONDS
@@ -143,18 +146,23 @@ class Metrics:
         for span in spans:
             if span.service != self.service:
                 continue
-            if span.name == "shadow":
+            verb, _, rest = span.name.partition(" ")
+            if verb == "shadow":
                 self._shadow(span)
-            elif span.name.startswith("POST "):
+            elif verb == "cache":
+                result = str(span.attributes.get("trivium.cached", "failed"))
+                CACHES.labels(self.service, self.name(rest), result).inc()
+            elif verb == "POST":
                 waits = [span.attributes.get(f"trivium.{each}_ms", 0.0) for each in WAITS]
                 QUEUE_S.labels(self.service).observe(sum(waits) / 1e3)
-            elif name := asking(span):
+            if name := asking(span):
                 self._ask(span, self.name(name))
 
     def _ask(self, span: Span, name: str) -> None:
         said, service = span.attributes, self.service
-        road = str(said.get("trivium.tier", "none"))
-        ASKS.labels(service, name, road, span.error or "ok").inc()
+        road = str(said.get("trivium.tier", "cache" if "trivium.cached" in said else "none"))
+        outcome = "refused" if mistaken(span) else "failed" if span.error else "ok"
+        ASKS.labels(service, name, road, outcome, span.error or "ok").inc()
         exemplar = {"trace_id": span.trace_id} if span.sampled else None
         ASK_S.labels(service, name, road).observe(lasted(span) / 1e3, exemplar)
         missed = late(span)

@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         options.port, options.cloud_port = _free_ports(host)
     _port(host, options.port, "--port")
     _port(host, options.cloud_port, "--cloud-port")
-    folders = [each for folder in options.functions for each in _functions(folder)]
+    folders = [each for folder in options.functions for each in functions(folder)]
     roots = [ZOO]
     if folders:
         roots.append(HOME / "bundles")
@@ -249,7 +249,7 @@ def _follow(
     """
     watched = dict.fromkeys(folders, out)
     if reload:
-        watched |= dict.fromkeys(_functions(BUILT_IN), ZOO)
+        watched |= dict.fromkeys(functions(BUILT_IN), ZOO)
     seen = {folder: _stamp(folder) for folder in watched}
     running = list(processes)
     while running:
@@ -288,7 +288,7 @@ def _bundles(roots: Sequence[Path]) -> tuple[list[Bundle], list[check.Row], list
     return known, refused, absent
 
 
-def _functions(folder: Path) -> Iterator[Path]:
+def functions(folder: Path) -> Iterator[Path]:
     """Yield the folders with a function: this one, or those right below it."""
     if (folder / "function.py").is_file():
         yield folder

@@ -99,6 +99,9 @@ class Telemetry:
 def asking(span: Span) -> str:
     """Return the function that a span is an ask for, if it is one and no step of a pipeline."""
     verb, _, name = span.name.partition(" ")
+    if verb == "cache":
+        # What was kept is an answer; what was not is followed by a run.
+        return name if span.attributes.get("trivium.cached") in ("hit", "stale") else ""
     if verb not in ("infer", "stream") or "trivium.inner" in span.attributes:
         return ""
     return name

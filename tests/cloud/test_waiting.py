@@ -1,0 +1,36 @@
+"""How many tasks wait, as a real Valkey's streams have it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from trivium.hosts.server.valkey import Valkey
+from trivium_cloud.store import connect
+from trivium_cloud.waiting import look
+
+
+def test_what_nobody_has_yet_waits(tmp_path: Path) -> None:
+    """Before there is a queue, before there are workers, and beside those that are at work."""
+
+    async def work(url: str) -> None:
+        redis = connect(url)
+        none = {"waiting": 0.0, "running": 0.0, "oldest_seconds": 0.0}
+        assert await look(redis, "s", "g") == none
+        for i in range(3):
+            await redis.xadd("s", {"n": i}, id=f"{1000 + i}-0")
+        found = await look(redis, "s", "g")
+        assert (found["waiting"], found["running"]) == (3, 0)
+        assert found["oldest_seconds"] > 1e6
+        await redis.xgroup_create("s", "g", id="0")
+        await redis.xreadgroup("g", "worker", {"s": ">"}, count=2)
+        found = await look(redis, "s", "g")
+        assert (found["waiting"], found["running"]) == (1, 2)
+        await redis.xack("s", "g", "1000-0", "1001-0")
+        await redis.xreadgroup("g", "worker", {"s": ">"}, count=1)
+        await redis.xack("s", "g", "1002-0")
+        assert await look(redis, "s", "g") == none
+        await redis.aclose()
+
+    with Valkey(tmp_path) as valkey:
+        asyncio.run(work(valkey.url))
