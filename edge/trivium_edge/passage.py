@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from litestar import asgi
 from litestar.enums import ScopeType
+from litestar.exceptions import NotFoundException
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import HTTPScope, Receive, Scope, Send, WebSocketScope
 from websockets.asyncio.client import ClientConnection, connect
@@ -96,6 +97,9 @@ class Passage:
             async def passage(scope: Scope, receive: Receive, send: Send) -> None:
                 path = scope["path"].rstrip("/")
                 scope["path"] = mount + path
+                if {".", ".."} & {*path.split("/")}:
+                    # Who resolves such steps on the way would lead out of what is passed on.
+                    raise NotFoundException
                 if scope["type"] == ScopeType.WEBSOCKET:
                     await self._socket(scope, receive, send)
                 else:

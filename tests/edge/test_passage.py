@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -80,6 +81,39 @@ def test_uploads_go_through(both: Servers) -> None:
     assert both.edge.send("OPTIONS", "/v1/uploads").headers["tus-version"] == "1.0.0"
     assert both.edge.send("GET", "/v1/tasks/..%2f..%2fhealth%2flive").status_code >= 400
     assert both.edge.send("DELETE", where, headers=tus).status_code == 204
+
+
+def test_nothing_leads_out_of_what_is_passed_on(both: Servers, seen: list[httpx.Request]) -> None:
+    """However the steps are written: the gateway's key opens these paths alone."""
+    for path in (
+        b"/v1/tasks/../../metrics",
+        b"/v1/tasks/%2e%2e/%2E%2E/metrics",
+        b"/v1/uploads/./x",
+    ):
+
+        async def ask(raw: bytes = path) -> list[Any]:
+            said: list[Any] = []
+
+            async def receive() -> Any:
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+            async def send(message: Any) -> None:
+                said.append(message)
+
+            scope: Any = {
+                "type": "http",
+                "method": "GET",
+                "path": unquote(raw.decode()),
+                "raw_path": raw,
+                "query_string": b"",
+                "headers": [(b"authorization", f"Bearer {KEY}".encode())],
+                "extensions": {},
+            }
+            await both.edge.app(scope, receive, send)
+            return said
+
+        assert both.edge.run(ask())[0]["status"] == 404
+    assert not seen
 
 
 def test_the_gateway_speaks_for_its_callers(both: Servers, seen: list[httpx.Request]) -> None:
