@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import jwt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import samples
 import servers
@@ -210,13 +214,13 @@ def test_only_a_gateway_speaks_for_others(
     way = door("key,jwt", pages, **JWT)
     told = {header.replace("-", "_"): "acme"}
     page = pages.issue(ORIGIN)
-    for given in (
+    for shown in (
         {"x_api_key": key},
         {"authorization": f"Bearer {token(scope='infer behalf')}"},
         {"authorization": f"Bearer {page}", "origin": ORIGIN},
     ):
-        assert way.opens(**given).tenant
-        assert "403 only a key with the scope 'behalf'" in way.refuses(**given, **told)
+        assert way.opens(**shown).tenant
+        assert "403 only a key with the scope 'behalf'" in way.refuses(**shown, **told)
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-api-key", "trivium-tenant", "origin"])
@@ -252,6 +256,46 @@ def shared(kept: Path) -> Iterator[servers.Servers]:
     zoo = samples.zoo(kept.parent / "zoo")
     with servers.serving([zoo], access=policy, cloud_access=policy) as made:
         yield made
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["authorization", "x-api-key", "origin", *HEADERS]),
+            st.binary(max_size=60)
+            | st.sampled_from([b"Bearer plain", b"plain", b"acme", b"Bearer "]),
+        ),
+        max_size=5,
+    )
+)
+def test_any_headers_are_let_in_or_refused(listed: list[tuple[str, bytes]]) -> None:
+    """By an error of ours, whatever they hold."""
+    pages, with_jwt = PageTokens(OTHERS, [ORIGIN]), cast("dict[str, Any]", JWT)
+    policy = Policy(
+        factors=(frozenset({"key"}), frozenset({"jwt"})), key_file=Path("none"), **with_jwt
+    )
+    door = Door(Access(policy, Keys(["plain"]), pages=pages))
+    with contextlib.suppress(AskError):
+        caller = door.opened([(name.encode(), value) for name, value in listed])
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", caller.tenant)
+        assert "behalf" not in caller.scopes or not any(name in HEADERS for name, _ in listed)
+
+
+def test_results_are_masked_for_a_key_that_says_so(shared: servers.Servers, kept: Path) -> None:
+    """At the edge, in the cloud, and on the way between them; a stream gives what is whole."""
+    _, masked = create(kept, 0, masked=True)
+    _, plain = create(kept, 0)
+    text = "mail anna@b.example now"
+    for room in shared.rooms:
+        for tier in ("edge", "cloud") if room is shared.edge else ("cloud",):
+            for key, hidden in ((plain, False), (masked, True)):
+                with_key = {"authorization": f"Bearer {key}", "trivium_tiers": tier}
+                output = room.text("text.spell", text, **with_key).json()["output"]
+                assert ("anna@b.example" in "".join(output)) is not hidden
+                assert ("[email]" in "".join(output)) is hidden
+                told = room.text("text.spell", text, accept="text/event-stream", **with_key).text
+                assert ("event: part" in told) is not hidden
+                assert ("[email]" in told) is hidden
 
 
 def ask(room: Room, key: str, **headers: str) -> httpx.Response:
