@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from trivium.texts import split
 
@@ -80,26 +78,6 @@ def test_a_heading_stays_with_what_it_is_of() -> None:
         "Rivers\n\nThey are long. They are wide.",
         "They are deep.",
     ]
-
-
-LETTERS = st.text(alphabet="ab Z.!?,;:\n。，！ \t\u3000\"'é𝔸-", max_size=200)  # noqa: RUF001
-
-
-@given(LETTERS | st.text(max_size=60), st.integers(1, 30), st.sampled_from([words, len]))
-def test_nothing_is_lost_and_nothing_too_long(text: str, most: int, count: object) -> None:
-    """Of any text; a piece begins and ends with what is no space."""
-    assert callable(count)
-    pieces = split(text, count, most)
-    assert "".join("".join(pieces).split()) == "".join(text.split())
-    assert all(count(piece) <= most for piece in pieces)
-    assert all(piece == piece.strip() != "" for piece in pieces)
-
-
-@given(st.lists(st.sampled_from(["one", "two.", "Three!", "4,"]), min_size=1), st.integers(2, 9))
-def test_no_word_is_cut_that_fits(parts: list[str], most: int) -> None:
-    """Each piece is made of whole words."""
-    pieces = split(" ".join(parts), words, most)
-    assert [word for piece in pieces for word in piece.split()] == parts
 
 
 def test_a_long_text_takes_no_time() -> None:
