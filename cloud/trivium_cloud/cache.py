@@ -308,6 +308,8 @@ class Cache:
     async def _name(self, caller: Caller, ask: Ask, held: Held) -> Name | None:
         """Return by which name the answer is kept, if it may be at all."""
         vector = _embeds(ask)
+        if caller.masked:
+            return None  # what is to be hidden is not written down either
         if (vector and not self._vectors) or (not vector and not self._redis):
             return None
         of = self._of(ask)

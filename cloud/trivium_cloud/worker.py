@@ -206,14 +206,15 @@ class Work:
 
     async def _answer(self, place: Place, token: str, record: Record) -> Answer:
         engine, book = self._server.engine, Book(self._ledger, place, token)
+        caller = Caller(tenant=record.tenant, masked=record.masked)
         ask = await surely(self._ledger.ask, place)
         versions = engine.functions.get(ask.function, {})
         streams = any(function.schema.streams for function in versions.values())
         answer = None
         if not streams:
-            answer = await self._cache.infer(Caller(tenant=record.tenant), ask, journal=book)
+            answer = await self._cache.infer(caller, ask, journal=book)
         else:
-            journal = self._cache.journal(Caller(tenant=record.tenant), ask, book)
+            journal = self._cache.journal(caller, ask, book)
             async with closing(engine.stream(ask, journal=journal)) as parts:
                 async for part in parts:
                     if isinstance(part, Fault):

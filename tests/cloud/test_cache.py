@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +19,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 import samples
+import servers
 import stores
 import toys
 from trivium.contract import Answer, Ask, Blob, Budget, Tier
@@ -27,6 +31,8 @@ from trivium_cloud import cache, names, shelves
 from trivium_cloud.cache import Cache
 from trivium_cloud.callers import Caller
 from trivium_cloud.settings import Settings
+
+T = TypeVar("T")
 
 ANNA = Caller(tenant="anna")
 BEN = Caller(tenant="ben")
@@ -269,7 +275,10 @@ def test_what_may_not_be_kept_is_not(bundles: Path, url: str) -> None:
             ):
                 for _ in range(2):
                     assert (await here.ask(asked, control=control)).cached == "bypass"
-            assert here.ran == 8
+            hidden = Caller(tenant="anna", masked=True)
+            for ask in (count(text), embed(text)):
+                assert (await here.ask(ask, hidden)).cached == "bypass"
+            assert here.ran == 10
             here.error = RunFailed("no road")
             for reach in (near, Budget(reach=Tier.PAGE)):
                 for _ in range(2):
@@ -696,3 +705,88 @@ def test_a_pipelines_vectors_are_kept_and_its_other_journal_is_told(
             assert (changed.cached, changed.output[0][1]) == ("miss", 0.5)
 
     work(test)
+
+
+HOLDS = """
+import asyncio, sys
+from pathlib import Path
+import trivium_cloud.cache
+from trivium.contract import Ask, Tier
+from trivium.hosts.server.server import Server
+from trivium.hosts.server.signing import Trust
+from trivium_cloud.cache import Cache
+from trivium_cloud.callers import Caller
+from trivium_cloud.settings import Settings
+
+async def main():
+    folder, url, text, trust = sys.argv[1:]
+    server = Server(Tier.CLOUD, [Path(folder)], Trust.read([Path(trust)]))
+    kept = Cache(server, Settings(bundles=(), keys=(), redis_url=url))
+    ask = Ask(function="text.count", inputs={"text": text})
+    async def run():
+        print("running", flush=True)
+        await asyncio.sleep(600)
+    await kept.results(Caller(tenant="anna"), ask, run)
+
+trivium_cloud.cache.LEASE_S = 0.5
+asyncio.run(main())
+"""
+
+
+def test_a_process_killed_in_the_middle_of_a_run_keeps_nobody_waiting(
+    bundles: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next takes over when the lease ends; while it lived, it was waited for."""
+    monkeypatch.setattr(cache, "LEASE_S", 0.5)
+    text = os.urandom(8).hex()
+    command = [sys.executable, "-c", HOLDS, str(bundles), url, text, str(toys.keys())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"running\n"
+
+        async def test() -> None:
+            async with place(bundles, url) as here:
+                asked = asyncio.ensure_future(here.ask(count(text)))
+                await asyncio.sleep(1.2)
+                assert here.ran == 0
+                holder.kill()
+                assert (await asyncio.wait_for(asked, 5)).cached == "miss"
+                assert here.ran == 1
+
+        try:
+            work(test)
+        finally:
+            holder.kill()
+
+
+def test_over_http_a_tenant_is_given_its_own(tmp_path: Path, url: str) -> None:
+    """The header tells; neither another tenant nor another spelling is given it."""
+    with servers.serving([samples.zoo(tmp_path)], redis_url=url) as made:
+
+        def ask(tenant: str, text: str, **headers: str) -> tuple[str, object]:
+            response = made.cloud.send(
+                "POST",
+                "/v1/multimodal",
+                json={"function": "text.count", "text": text},
+                headers={"trivium-tenant": tenant, **headers},
+            )
+            assert response.status_code == 200, response.text
+            body = response.json()
+            assert body["cached"] == response.headers["trivium-cache"]
+            return body["cached"], body["output"]
+
+        text = f"one {os.urandom(4).hex()}"
+        said = {"words": 2}
+        for tenant in ("anna", "ben"):
+            found = [settled(lambda: ask(tenant, text)) for _ in range(2)]  # noqa: B023
+            assert found == [("miss", said), ("hit", said)], tenant
+        assert ask("anna", text, **{"cache-control": "no-store"}) == ("bypass", said)
+        assert ask("anna", text, **{"cache-control": "no-cache"}) == ("miss", said)
+        for other in (text + " ", text.upper(), text.replace("one", "one\u200b")):
+            assert ask("anna", other)[0] == "miss"
+
+
+def settled(call: Callable[[], T]) -> T:
+    """Return what a call gives, a moment after what came before it was written."""
+    time.sleep(0.1)
+    return call()
