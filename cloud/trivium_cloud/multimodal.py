@@ -17,6 +17,7 @@ from multipart import parse_options_header as split_header
 from trivium.contract import JSON, MSGPACK, Answer, Ask, Blob, Problem
 from trivium.errors import BadInput, TierError
 from trivium.hosts.server import web
+from trivium.hosts.server.callers import told
 from trivium.hosts.server.described import MULTIMODAL as PATH
 from trivium.hosts.server.described import Accepted
 from trivium.hosts.server.server import Server
@@ -121,8 +122,9 @@ class Multimodal:
                 raise MethodNotAllowedException(headers={"allow": "POST"})
             caller = await self.admit(scope)
             asking.set(caller)
-            respond = await self.answer(caller, web.Incoming(scope, receive))
-            await respond(scope, receive, send)
+            with web.Incoming(scope, receive) as request:
+                respond = await self.answer(caller, request)
+                await respond(scope, receive, send)
 
         return multimodal
 
@@ -133,13 +135,14 @@ class Multimodal:
         pieces = [await self._piece(caller, where, each) for where, each in parts]
         function = wanted.function or self._inferred(pieces)
         schema = self.server.schema(function)
+        above, tracer = request.headers.get("traceparent", ""), self.server.engine.tracer
         ask = Ask(
             function=function,
             version=wanted.version,
             inputs=assigned(schema, pieces) if schema else by_name(pieces),
             options=wanted.options,
             budget=wanted.budget,
-            trace=request.headers.get("traceparent", ""),
+            trace=request.traced(tracer, above, told(caller), PATH),
         )
         if wanted.later or wanted.allow_async:
             return await self._task(caller, request, wanted, ask)

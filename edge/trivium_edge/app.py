@@ -123,7 +123,9 @@ def create_app(
     admit = Access(settings.access, Keys(settings.keys), scopes, tokens)
     passage = None
     if settings.cloud_url:
-        passage = Passage(settings.cloud_url, settings.cloud_key, admit, transport, secure)
+        passage = Passage(
+            settings.cloud_url, settings.cloud_key, admit, transport, secure, server.engine.tracer
+        )
     kernel = wheel.kernel()
 
     senders = Keys(settings.traces_keys)

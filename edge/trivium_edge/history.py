@@ -120,9 +120,13 @@ class History(Reading):
         with self._lock:
             asks = trace.asks()
             if trace.more:
-                # An ask of a page may come long after what the edge did for it.
+                # An ask of a page may come long after what the edge did for it, and a worker's
+                # when all that led to it is over.
                 asks = [
-                    each for each in asks if each.service.endswith("page") and not each.parent_id
+                    each
+                    for each in asks
+                    if each.service == "worker"
+                    or (each.service.endswith("page") and not each.parent_id)
                 ]
             for ask in asks:
                 self._count(ask, trace)

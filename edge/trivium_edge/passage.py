@@ -24,8 +24,10 @@ from trivium.errors import TierUnreachable, TriviumError, Unauthenticated
 from trivium.hosts.server import web
 from trivium.hosts.server.callers import HEADERS, Admit, behalf
 from trivium.hosts.server.task import Event
+from trivium.trace import Tracer
 
-PATHS = ("/v1/multimodal", "/v1/tasks", "/v1/uploads", "/v1/webhooks")
+ASKED = "/v1/multimodal"
+PATHS = (ASKED, "/v1/tasks", "/v1/uploads", "/v1/webhooks")
 
 PATIENCE_S = 660.0
 """Seconds without a byte from the cloud after which it is given up: longer than any answer."""
@@ -70,7 +72,9 @@ class Passage:
         admit: Admit,
         transport: httpx.AsyncBaseTransport | None = None,
         secure: ssl.SSLContext | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._url = url.rstrip("/")
         self._key = key
         self._admit = admit
@@ -97,6 +101,7 @@ class Passage:
             async def passage(scope: Scope, receive: Receive, send: Send) -> None:
                 path = scope["path"].rstrip("/")
                 scope["path"] = mount + path
+                scope["path_template"] = mount
                 if {".", ".."} & {*path.split("/")}:
                     # Who resolves such steps on the way would lead out of what is passed on.
                     raise NotFoundException
@@ -143,8 +148,21 @@ class Passage:
 
     async def _request(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         headers, own = await self._onward(scope)
-        request = web.Incoming(scope, receive)
-        read = asyncio.Event()
+        with web.Incoming(scope, receive) as request:
+            if self._tracer is not None and (scope["method"], scope["path"]) == ("POST", ASKED):
+                above = headers.get("traceparent", "")
+                headers["traceparent"] = request.traced(self._tracer, above, "", ASKED)
+            await self._pass(scope, request, headers, own, send)
+
+    async def _pass(
+        self,
+        scope: HTTPScope,
+        request: web.Incoming,
+        headers: dict[str, str],
+        own: bool,
+        send: Send,
+    ) -> None:
+        receive, read = request.receive, asyncio.Event()
 
         async def body() -> AsyncIterator[bytes]:
             async for piece in request.pieces():

@@ -208,3 +208,17 @@ def test_without_a_history_there_are_no_views(shared: Servers) -> None:
     """And nothing is written anywhere."""
     assert shared.edge.get("/v1/ops/overview").status_code == 404
     assert not Path("history.sqlite").exists()
+
+
+def test_a_request_of_any_parts_is_one_trace(servers: Servers) -> None:
+    """The gateway passes it on; its own span stands above the cloud's."""
+    body = {"function": "text.count", "text": "one two"}
+    response = servers.edge.send("POST", "/v1/multimodal", json=body)
+    assert response.status_code == 200, response.text
+    spans = [each for each in servers.spans if each.name == "POST /v1/multimodal"]
+    cloud, edge = sorted(spans, key=lambda each: each.service)
+    assert (edge.service, cloud.service) == ("edge", "cloud")
+    assert cloud.parent_id == edge.span_id
+    (ask,) = [each for each in servers.spans if each.name == "infer text.count"]
+    assert {cloud.trace_id, ask.trace_id} == {edge.trace_id}
+    assert cloud.attributes["trivium.caller"]

@@ -14,6 +14,7 @@ from litestar import Response, asgi, get
 from litestar.config.cors import CORSConfig
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec.structs import replace
 
 from ...contract import Road, Schema, Tier, Upstream
 from ...engine import Engine
@@ -139,7 +140,8 @@ class Server:
         caller.check("infer")
         asking.set(caller)
         ask = await web.read_ask(request, name, self.schema(name))
-        ask = request.traced(self.engine.tracer, ask, told(caller))
+        trace = request.traced(self.engine.tracer, ask.trace, told(caller), web.ROUTE)
+        ask = replace(ask, trace=trace)
         if web.streaming(request):
             return await web.stream(request, self.engine.stream(ask))
         return web.respond(request, await self.engine.infer(ask))

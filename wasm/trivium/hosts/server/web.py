@@ -163,24 +163,27 @@ class Incoming:
         self._span: Open | None = None
         self.headers = said(scope)
         self.query: bytes = scope["query_string"]
-        self._receive = receive
+        self.receive = receive
 
-    def traced(self, tracer: Tracer, ask: Ask, caller: str | None) -> Ask:
-        """Return `ask` under a span of this request, which began when its socket was read."""
+    def traced(self, tracer: Tracer, trace: str, caller: str, route: str) -> str:
+        """Return the `traceparent` of a span of this request, which began when its socket was read.
+
+        It stands under `trace`, which is returned as it is where nobody takes spans.
+        """
         if tracer.emit is None:
-            return ask
+            return trace
         facts = {
             "http.request.method": "POST",
-            "http.route": ROUTE,
+            "http.route": route,
             "trivium.queue_ms": (self._begun - self._accepted) / 1e6,
         }
         if caller:
             facts["trivium.caller"] = caller
-        self._span = tracer.span(f"POST {ROUTE}", ask.trace, **facts)
+        self._span = tracer.span(f"POST {route}", trace, **facts)
         self._span.began(time.perf_counter_ns() - self._accepted)
         TRACE.set(self._span.trace_id)
         WAITED.set([0.0])
-        return replace(ask, trace=self._span.header)
+        return self._span.header
 
     def __enter__(self) -> Incoming:
         return self
@@ -202,7 +205,7 @@ class Incoming:
             raise TooLarge(_LARGE)
         body = bytearray()
         while True:
-            message: Any = await self._receive()
+            message: Any = await self.receive()
             if message["type"] != "http.request":
                 raise BadInput(f"the client left after {len(body)} bytes of the body")
             if not body and not message.get("more_body"):
@@ -222,7 +225,7 @@ class Incoming:
         size, more = 0, True
         while more:
             try:
-                message: Any = await asyncio.wait_for(self._receive(), STALL_S)
+                message: Any = await asyncio.wait_for(self.receive(), STALL_S)
             except TimeoutError:
                 raise ClientException(
                     f"the body stalled for {STALL_S:g} s after {size} bytes", status_code=408
