@@ -11,7 +11,7 @@ import msgspec
 
 from bench.record import Record, targets
 
-NAMES = ("router", "servers", "page", "loops", "kit", "gpu", "cache", "pipeline", "memory")
+NAMES = ("router", "servers", "page", "loops", "kit", "gpu", "cache", "pipeline", "memory", "api")
 
 
 def main() -> int:
