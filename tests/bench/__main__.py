@@ -11,7 +11,19 @@ import msgspec
 
 from bench.record import Record, targets
 
-NAMES = ("router", "servers", "page", "loops", "kit", "gpu", "cache", "pipeline", "memory", "api")
+NAMES = (
+    "router",
+    "servers",
+    "page",
+    "loops",
+    "kit",
+    "gpu",
+    "cache",
+    "pipeline",
+    "memory",
+    "api",
+    "telemetry",
+)
 
 
 def main() -> int:
