@@ -10,7 +10,7 @@ from litestar import Litestar
 
 import trivium
 from trivium.contract import Tier
-from trivium.hosts.server import logs, openapi, telemetry, web
+from trivium.hosts.server import logs, masking, openapi, telemetry, web
 from trivium.hosts.server.access import Access, Keys
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.signing import Trust
@@ -33,6 +33,7 @@ def create_app(
     """Return the cloud's application; `emit` takes spans in place of the configured export."""
     settings = settings or Settings.from_env(os.environ)
     logs.configure(os.environ, Tier.CLOUD)
+    masking.install(masking.Masker(settings.access.mask_file))
     server = Server(
         Tier.CLOUD,
         settings.bundles,

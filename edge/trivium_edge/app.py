@@ -21,7 +21,7 @@ from msgspec.structs import replace
 import trivium
 from trivium.contract import JSON, MSGPACK, Tier, decode
 from trivium.errors import BadInput, Conflict, TooLarge, Unauthenticated, UnknownFunction
-from trivium.hosts.server import logs, openapi, telemetry, web
+from trivium.hosts.server import logs, masking, openapi, telemetry, web
 from trivium.hosts.server.access import TOKEN_S, Access, Keys, PageTokens
 from trivium.hosts.server.bundles import MANIFEST, SIGNATURE
 from trivium.hosts.server.callers import SCOPES, told
@@ -91,6 +91,7 @@ def create_app(
     """Return the gateway; `emit` takes spans, `transport` carries asks to the cloud, in tests."""
     settings = settings or Settings.from_env(os.environ)
     logs.configure(os.environ, Tier.EDGE)
+    masking.install(masking.Masker(settings.access.mask_file))
     cloud, secure = None, settings.link()
     if settings.cloud_url:
         cloud = HttpUpstream(settings.cloud_url, settings.cloud_key, Tier.CLOUD, transport, secure)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +246,24 @@ def test_structs_and_json_are_alike() -> None:
     label = Label(label="Mr. Singh", score=0.5)
     plain = msgspec.to_builtins(label)
     assert msgspec.to_builtins(MASK.data(label)) == MASK.data(plain)
+
+
+@pytest.mark.parametrize("tier", ["edge", "cloud"])
+def test_servers_hide_in_their_logs(tmp_path: Path, tier: str) -> None:
+    """From the moment that the application is made."""
+    code = (
+        f"import logging; from trivium_{tier}.app import create_app; create_app(); "
+        "logging.getLogger('any').warning('write to %s', 'a.weiss@b.example')"
+    )
+    prefix = f"TRIVIUM_{tier.upper()}_"
+    # Nothing of this machine's own is read or written.
+    mine = {f"{prefix}BUNDLES": str(tmp_path), f"{prefix}TRUST": "", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **mine},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "write to [email]" in done.stderr
