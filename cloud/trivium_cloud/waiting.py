@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from .store import connect
+from .store import connect, stop
 
 EVERY_S = 5.0
 """How often it is looked."""
@@ -34,9 +34,7 @@ class Waiting:
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await stop(task)
             await redis.aclose()
 
     async def _watch(self, redis: Redis, queue: Docket) -> None:
