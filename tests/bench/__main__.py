@@ -13,6 +13,7 @@ from bench.record import Record, targets
 
 NAMES = (
     "router",
+    "real",
     "servers",
     "page",
     "loops",

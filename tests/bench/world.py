@@ -99,9 +99,12 @@ class Way:
 
     def arrival(self, now: float, size: float, direction: int, jitter: float) -> float:
         """Return when `size` bytes sent now have arrived; infinity if never."""
+        late = self.rtt[self.step(now)] / 2 * jitter
+        return self.sent(now + late, size + OVERHEAD_BYTES, direction)
+
+    def sent(self, now: float, left: float, direction: int) -> float:
+        """Return when `left` bytes that the link takes from now on have left; infinity if never."""
         widths = self.widths[direction]
-        now += self.rtt[self.step(now)] / 2 * jitter
-        left = size + OVERHEAD_BYTES
         i = self.step(now)
         while True:
             end = (i + 1) * STEP_MS
