@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -344,3 +344,48 @@ def test_an_ask_is_told_by_the_conventions_for_generative_ai() -> None:
     assert convert(infer(1, name="POST /v1/infer/{function}"), Resource.create({})).kind is (
         SpanKind.SERVER
     )
+
+
+class Stuck(BaseHTTPRequestHandler):
+    """Takes a request and says nothing until it may."""
+
+    begun, may = threading.Event(), threading.Event()
+
+    def do_POST(self) -> None:
+        self.begun.set()
+        self.may.wait(30)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_backend_that_hangs_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it holds the first batch, asks go on, all are counted, and the rest is dropped."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stuck)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+    counted: list[Span] = []
+    queue = telemetry({"OTEL_EXPORTER_OTLP_ENDPOINT": url}, counted.extend)
+    assert queue is not None
+    export = Export(OTLPSpanExporter(f"{url}/v1/traces"))
+    export(kept(*[infer(1, span_id=f"{i + 1:016x}") for i in range(600)]))
+    assert Stuck.begun.wait(20)
+    # More than any queue holds, and none of it waits for the backend.
+    export(kept(*[infer(1, span_id=f"{i + 1:016x}") for i in range(5000)]))
+    for i in range(60_000):
+        queue(infer(i % 1000, span_id=f"{i + 1:016x}"))
+    queue.flush()
+    assert not Stuck.may.is_set()
+    assert counted
+    Stuck.may.set()
+    queue.close()
+    assert len(counted) + queue.lost >= 60_000
+    export.close()
+    server.shutdown()
+    thread.join()
+    server.server_close()
