@@ -35,7 +35,7 @@ FINE, COARSE = STEPS[0], STEPS[1:]
 KEEP_S = {10: 3 * 3600, 300: 3 * 86400, 3600: 90 * 86400}
 """For how long."""
 
-SCHEMA = 1
+SCHEMA = 2
 FLUSH_S = 1.0
 RETRY_S = 10.0
 MOST_KEYS = 20_000
@@ -50,7 +50,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS cells (
     step INTEGER, at INTEGER, kind TEXT, function TEXT, tier TEXT, who TEXT,
     data BLOB, worst TEXT, worst_ms REAL,
-    PRIMARY KEY (step, at, kind, function, tier, who)
+    PRIMARY KEY (step, kind, at, function, tier, who)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS asks (
     at REAL, trace TEXT, function TEXT, began TEXT, tier TEXT, ms REAL, error TEXT, late INTEGER,

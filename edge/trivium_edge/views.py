@@ -36,7 +36,10 @@ def overview(
     step = next((each for each in STEPS if (end - start) / each <= POINTS), STEPS[-1])
 
     def cells(kind: str) -> Cells:
-        return history.cells(start, end, kind, step).where(
+        found = history.cells(start, end, kind, step)
+        if not wanted.get("function") and not wanted.get("tier"):
+            return found
+        return found.where(
             lambda key: all(
                 not wanted.get(name) or wanted[name] == key[at]
                 for at, name in enumerate(("function", "tier"))
