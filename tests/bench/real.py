@@ -130,7 +130,8 @@ def run() -> Iterator[Record]:
 
 def measured(page: Any, scenario: Scenario) -> Scenario:
     """Return the scenario with what work and ways take here, where nothing is in between."""
-    functions, hops = {}, {}
+    functions: dict[str, Work] = {}
+    hops: dict[Tier, float] = {}
     for name in {each.function for each in scenario.asks}:
         ms = {}
         for tier in Tier:
