@@ -177,12 +177,12 @@ def test_every_view_is_reached_by_keyboard(system: System, chromium: Any) -> Non
 
 
 def test_a_page_that_goes_leaves_its_spans(system: System, chromium: Any) -> None:
-    """A visitor asks and closes the tab at once; the device is seen all the same."""
+    """A visitor asks and leaves at once; the device is seen all the same."""
     page = chromium.new_page()
     page.goto(system.url)
     page.wait_for_function("window.trivium")
     page.evaluate("trivium.infer('text.count', {text: 'one two'}, {tiers: ['edge']})")
-    page.close(run_before_unload=True)
+    page.goto("about:blank")
     headers = {"authorization": f"Bearer {KEY}"}
     end = time.monotonic() + 20
     while True:
@@ -193,7 +193,9 @@ def test_a_page_that_goes_leaves_its_spans(system: System, chromium: Any) -> Non
             break
         assert time.monotonic() < end, found["roads"]
         time.sleep(0.3)
+    page.close()
     assert found["devices"][0]["who"] == "Chrome on Linux"
+    assert found["devices"][0]["refused"] == 0
     assert {"page"} <= {row["began"] for row in found["roads"]}
 
 
@@ -227,7 +229,8 @@ scrape_configs:
 
         def query(path: str, **params: str) -> Any:
             url = f"http://127.0.0.1:{free}/api/v1/{path}"
-            with contextlib.suppress(httpx.HTTPError):
+            # It says so in plain text while it starts.
+            with contextlib.suppress(httpx.HTTPError, ValueError):
                 return httpx.get(url, params=params, trust_env=False).json()["data"]
             return None
 
@@ -237,9 +240,9 @@ scrape_configs:
         )
         end = time.monotonic() + 60
         while True:
-            # Some fail: a tier that is not there is this server's failure.
             system.ask(trivium_tiers="edge")
-            system.ask(trivium_tiers="cloud")
+            # No road is in time: 504.
+            system.ask(trivium_tiers="edge", trivium_ms="0.0001")
             found = query("query", query=error_rate)
             rates = {
                 row["metric"]["method"]: float(row["value"][1])
@@ -253,7 +256,7 @@ scrape_configs:
                 start=str(now - 300),
                 end=str(now),
             )
-            if 0 <= rates.get("POST", -1) <= 100 and recorded["result"] and exemplars:
+            if 0 < rates.get("POST", -1) < 100 and recorded["result"] and exemplars:
                 break
             assert time.monotonic() < end, (found, recorded, exemplars)
             time.sleep(1)

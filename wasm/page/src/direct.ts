@@ -36,6 +36,8 @@ export async function* direct(
     const response = await call.reply;
     if (!response.ok) throw await fault(response);
     for await (const said of stream ? events(response) : [(await response.json()) as Said]) {
+      // Whoever has the answer asks for no more.
+      if (said.kind === "answer") failed = "";
       yield said.kind === "answer" ? arrived(said, performance.now() - begun, why) : said;
     }
     failed = "";
