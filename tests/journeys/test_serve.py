@@ -154,7 +154,7 @@ class Serve:
                 found |= {
                     each: int(path.name)
                     for each in ("edge", "cloud")
-                    if f"trivium_{each}.app:create_app" in command
+                    if command[2:4] == ["trivium.hosts.server.listen", each]
                 }
         return found
 
