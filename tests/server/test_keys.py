@@ -55,7 +55,6 @@ def test_nothing_but_a_hash_is_kept(path: Path) -> None:
     found = [create(path, NOW)[1] for _ in range(20)]
     text = path.read_text()
     assert len(set(found)) == 20
-    assert not any(each.rpartition("_")[2] in text or each in text for each in found)
     assert not any(each.split("_", 2)[2] in text for each in found)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [each.name for each in path.parent.iterdir() if each.suffix == ".new"] == []
