@@ -349,8 +349,7 @@ class Uploads:
         if request.headers.get("content-type") == OFFSET:
             try:
                 upload = await self._more(caller, name, 0, request)
-            except Exception:
-                # Nobody was told of it.
+            except Exception:  # whatever it was: nobody was told of the upload
                 await self.end(caller, name)
                 raise
         headers = {**upload.headers, "location": f"{PATH}/{name}"}

@@ -199,7 +199,7 @@ class Work:
             await self._end(place, "done", token, answer=answer)
         except TriviumError as error:
             await self._end(place, "failed", token, error=Fault.of(error))
-        except Exception as error:
+        except Exception as error:  # a task must end, whatever its function's engine raises
             log.exception("task %s failed unforeseen", place.task_id)
             fault = RunFailed(f"an internal error; it was logged: {type(error).__name__}")
             await self._end(place, "failed", token, error=Fault.of(fault))

@@ -520,12 +520,10 @@ def test_a_store_that_is_killed_stopped_or_emptied_costs_answers_nothing(
                 stores.emptied(valkey, tmp_path)
                 await settled("hit")
                 with stores.stopped(valkey):
-                    # Thrice with all its patience, then at once.
-                    begun = asyncio.get_running_loop().time()
                     found = [(await here.ask(ask)) for _ in range(30)]
                     assert {each.cached for each in found} == {"bypass"}
-                    took = asyncio.get_running_loop().time() - begun
-                    assert took < 8 * shelves.PATIENCE_S
+                    # Some waited with all their patience, the others asked no more.
+                    assert 3 <= here.cache._breaker._failures <= 8
                 await settled("hit")
 
     work(test)
@@ -590,10 +588,11 @@ def test_vectors_are_kept_in_memcached(bundles: Path) -> None:
                         break
                     await asyncio.sleep(0.05)
                 with stores.stopped(memcached):
-                    begun = asyncio.get_running_loop().time()
                     for _ in range(20):
                         assert (await here.ask(ask)).cached == "miss"
-                    assert asyncio.get_running_loop().time() - begun < 10 * shelves.PATIENCE_S
+                    # So few waited for it; all would have.
+                    assert isinstance(here.cache._vectors, shelves.InMemcached)
+                    assert here.cache._vectors._breaker._failures <= 10
 
     work(test)
 

@@ -101,7 +101,7 @@ def test_spans_of_other_tiers_join_the_trace(seen: Servers) -> None:
 def test_errors_are_told_with_their_number_and_time(seen: Servers) -> None:
     """A caller's mistake is not the function's failure."""
     assert seen.edge.text("text.count", "one", trivium_tiers="cloud").status_code == 200
-    seen.link.down = True
+    seen.link.down, begun = True, time.time()
     try:
         assert seen.edge.text("text.count", "one", trivium_tiers="cloud").status_code == 502
     finally:
@@ -114,7 +114,8 @@ def test_errors_are_told_with_their_number_and_time(seen: Servers) -> None:
     assert found["total"]["failed"] == 1
     assert found["total"]["refused"] == 1
     error = next(each for each in found["errors"] if each["code"] == "tier_unreachable")
-    assert abs(error["first"] - time.time()) < 60
+    # Times are those of the cells that figures are added up in, ten seconds each.
+    assert begun // 10 * 10 <= error["first"] <= time.time()
     assert error["worst"]
     failed = seen.edge.get("/v1/ops/traces?minutes=10&failed=1").json()
     assert {each["error"] for each in failed} == {"tier_unreachable", "bad_input"}
