@@ -15,10 +15,10 @@ import msgspec
 
 import toys
 from trivium.contract import Ask, Input, Option
+from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.child import Child
 from trivium.hosts.server.task import Task
 from trivium.hosts.server.valkey import Valkey
-from trivium_cloud.callers import Caller
 from trivium_cloud.settings import Settings
 from trivium_cloud.tasks import Tasks
 

@@ -55,8 +55,8 @@ def create_app(
         admit=admit,
         cache=cache,
         fetcher=fetcher,
-        later=tasks,
-        files=uploads,
+        tasks=tasks,
+        uploads=uploads,
         defaults=settings.defaults,
     )
 

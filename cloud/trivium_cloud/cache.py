@@ -23,12 +23,12 @@ from msgspec.structs import replace
 import trivium
 from trivium.contract import Answer, Ask, Plan, Tier, Times
 from trivium.errors import BadInput, BudgetError, TierError, TriviumError
+from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.upstream import UNSENDABLE
 from trivium.run import Journal, Step
 
 from . import store
-from .callers import Caller
 from .names import Held, Name, digest
 from .settings import Settings
 from .shelves import MOST, Breaker, InMemcached, InRedis, Vectors, connect

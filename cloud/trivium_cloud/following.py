@@ -15,11 +15,11 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from trivium.contract import EVENTS
 from trivium.errors import BadInput, TriviumError
+from trivium.hosts.server.callers import Admit
 from trivium.hosts.server.task import Task
 from trivium.nouns import Noun
 
 from . import webhooks
-from .callers import Admit
 from .listeners import Told, refusal
 from .settings import Settings
 from .store import stop

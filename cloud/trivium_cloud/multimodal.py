@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from litestar import asgi
 from litestar.enums import ScopeType
@@ -14,17 +13,16 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec.structs import replace
 from multipart import parse_options_header as split_header
 
-from trivium.contract import JSON, MSGPACK, Answer, Ask, Blob, Problem
-from trivium.errors import BadInput, TierError
+from trivium.contract import JSON, MSGPACK, Ask
+from trivium.errors import BadInput
 from trivium.hosts.server import web
-from trivium.hosts.server.callers import told
+from trivium.hosts.server.callers import Admit, Caller, asking, told
 from trivium.hosts.server.described import MULTIMODAL as PATH
 from trivium.hosts.server.described import Accepted
 from trivium.hosts.server.server import Server
 from trivium.kinds import KINDS
 
 from .cache import Cache
-from .callers import Admit, Caller, asking
 from .outside import Fetcher
 from .parts import (
     FORM,
@@ -41,60 +39,17 @@ from .parts import (
     unwrapped,
 )
 from .settings import DEFAULTS
+from .tasks import Tasks
+from .uploads import Uploads
 
 ANY_MIX = "*"
 PATIENCE_S = 5.0
 """Seconds in which the whole answer is there, unless a request says another time."""
 
 
-class Files(Protocol):
-    """What holds files that were uploaded before."""
-
-    async def blob(self, caller: Caller, upload: str) -> Blob:
-        """Return a caller's whole file; raise NotFound or Conflict."""
-
-
-class Work(Protocol):
-    """A task as far as a request sees it."""
-
-    @property
-    def task_id(self) -> str:
-        """Return its id."""
-
-    @property
-    def status(self) -> str:
-        """Return how far it is: pending, running, done, failed, cancelled or expired."""
-
-    @property
-    def answer(self) -> Answer | None:
-        """Return what it gave, once it is done."""
-
-    @property
-    def error(self) -> Problem | None:
-        """Return why it failed, once it has."""
-
-
-class Later(Protocol):
-    """What runs asks as tasks."""
-
-    async def accept(
-        self,
-        caller: Caller,
-        ask: Ask,
-        *,
-        idempotency: str = "",
-        webhook: str = "",
-        seconds: float | None = None,
-    ) -> Work:
-        """Return the task, once it is written."""
-
-    async def wait(self, caller: Caller, task_id: str, seconds: float) -> Work:
-        """Return the task once it has ended, or after so many seconds as it is then."""
-
-
 @dataclass(kw_only=True)
 class Multimodal:
-    """Answers requests by the cloud's engine; `later` runs tasks, where there is a store for them.
+    """Answers requests by the cloud's engine, or has them done as tasks.
 
     `defaults` are written as DEFAULTS is.
     """
@@ -103,8 +58,8 @@ class Multimodal:
     admit: Admit
     cache: Cache
     fetcher: Fetcher
-    files: Files | None = None
-    later: Later | None = None
+    tasks: Tasks
+    uploads: Uploads
     defaults: str = DEFAULTS
     _defaults: dict[str, tuple[str, ...]] = field(init=False)
 
@@ -157,12 +112,10 @@ class Multimodal:
     async def _task(
         self, caller: Caller, request: web.Incoming, wanted: Wanted, ask: Ask
     ) -> ASGIApp:
-        if self.later is None:
-            raise TierError("tasks need a Redis or Valkey; this cloud runs without one")
         key = request.headers.get("idempotency-key", "")
         if len(key) > 255 or not key.isascii() or not (key.isprintable() or not key):
             raise BadInput("the Idempotency-Key must be at most 255 printable characters of ASCII")
-        task = await self.later.accept(
+        task = await self.tasks.accept(
             caller,
             ask,
             idempotency=key,
@@ -171,7 +124,7 @@ class Multimodal:
         )
         if not wanted.later:
             patience = wanted.timeout or PATIENCE_S
-            task = await self.later.wait(caller, task.task_id, patience)
+            task = await self.tasks.wait(caller, task.task_id, patience)
             if task.status == "done" and task.answer is not None:
                 return web.respond(request, task.answer)
             if task.error is not None:
@@ -236,9 +189,7 @@ class Multimodal:
             stated, value = stated or inline.media, inline.data
         else:
             if source == "upload":
-                if self.files is None:
-                    raise BadInput(f"{where} names an upload; this cloud keeps none")
-                blob = await self.files.blob(caller, sources[source])
+                blob = await self.uploads.blob(caller, sources[source])
             else:
                 blob = await self.fetcher.get(sources[source])
             stated, value = stated or blob.media, blob.data

@@ -18,9 +18,9 @@ from litestar.types import Message, Scope
 from redis.exceptions import RedisError
 
 from trivium.errors import BadInput, QuotaExceeded
+from trivium.hosts.server.callers import Admit, Caller, Limits
 from trivium.hosts.server.web import INFER
 
-from .callers import Admit, Caller, Limits
 from .store import connect, key
 
 PATIENCE_S = 1.0

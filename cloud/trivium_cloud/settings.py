@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trivium.hosts.server.access import Policy
+from trivium.hosts.server.callers import Limits
 from trivium.hosts.server.tls import Tls
-
-from .callers import Limits
 
 PREFIX = "TRIVIUM_CLOUD_"
 SHARED = "TRIVIUM_"

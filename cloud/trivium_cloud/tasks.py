@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from trivium.contract import Ask, decode, encode
 from trivium.errors import BadInput, NotFound, TierError, Unauthenticated
 from trivium.hosts.server import web
+from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.task import Event, Task
 from trivium.nouns import Noun
 
 from . import webhooks
-from .callers import Caller
 from .ledger import MOST_SECONDS, Ledger, Place, digest, reaching
 from .listeners import Listeners, Told
 from .queue import RUN, TELL, queue

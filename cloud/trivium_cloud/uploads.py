@@ -32,9 +32,9 @@ from msgspec.structs import replace
 from trivium.contract import JSON, Blob, decode, encode
 from trivium.errors import BadInput, Conflict, NotFound, QuotaExceeded, TierOverloaded, TooLarge
 from trivium.hosts.server import web
+from trivium.hosts.server.callers import Admit, Caller
 from trivium.nouns import Noun
 
-from .callers import Admit, Caller
 from .parts import MOST_BYTES
 
 PATH = "/v1/uploads"

@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from trivium.contract import JSON, Answer, Fault, Part, Tier, decode, encode
 from trivium.errors import Cancelled, NotFound, RunFailed, TriviumError
 from trivium.hosts.server import logs, masking, telemetry
+from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.signing import Trust
 from trivium.hosts.server.task import StepState
@@ -38,7 +39,6 @@ from trivium.tensors import Tensor
 from trivium.trace import Span
 
 from .cache import Cache
-from .callers import Caller
 from .ledger import AWAY, Claim, Ledger, Place, Record, digest, overdue, surely
 from .queue import RUN, TELL, queue
 from .settings import Settings

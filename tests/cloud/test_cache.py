@@ -24,12 +24,12 @@ import stores
 import toys
 from trivium.contract import Answer, Ask, Blob, Budget, Tier
 from trivium.errors import BudgetError, NotAllowed, RunFailed, TierError, TriviumError
+from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.valkey import Valkey
 from trivium.run import Step
 from trivium_cloud import cache, names, shelves
 from trivium_cloud.cache import Cache
-from trivium_cloud.callers import Caller
 from trivium_cloud.settings import Settings
 
 T = TypeVar("T")
@@ -714,7 +714,7 @@ from trivium.contract import Ask, Tier
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.signing import Trust
 from trivium_cloud.cache import Cache
-from trivium_cloud.callers import Caller
+from trivium.hosts.server.callers import Caller
 from trivium_cloud.settings import Settings
 
 async def main():

@@ -16,8 +16,8 @@ import pytest
 from redis import Redis
 
 from trivium.errors import BadInput, QuotaExceeded
+from trivium.hosts.server.callers import Caller, Limits
 from trivium.hosts.server.valkey import Valkey
-from trivium_cloud.callers import Caller, Limits
 from trivium_cloud.quotas import REST_S, Quotas
 from trivium_cloud.settings import Settings
 

@@ -30,7 +30,7 @@ import toys
 from servers import CLOUD_KEY, Room, chunks, said, work
 from trivium.contract import Input
 from trivium.errors import BadInput, Conflict, NotFound, QuotaExceeded, TooLarge
-from trivium_cloud.callers import Caller
+from trivium.hosts.server.callers import Caller
 from trivium_cloud.uploads import MOST, MOST_FILES, OFFSET, PATH, SWEEP_S, Uploads
 
 TUS = {"tus-resumable": "1.0.0"}
