@@ -22,18 +22,6 @@ LEAST = Option(name="least", schema={"type": "integer", "minimum": 1}, default=1
 
 SEED = Option(name="seed", schema={"anyOf": [{"type": "integer"}, {"type": "null"}]})
 
-SPELL = """
-from collections.abc import AsyncIterator
-from trivium import Text, function
-
-@function("text.spell")
-async def spell(text: Text) -> AsyncIterator[object]:
-    for letter in text:
-        if letter == "!":
-            raise ValueError("too loud")
-        yield object() if letter == "?" else letter
-"""
-
 FAIL = """
 from trivium import Text, function
 
@@ -187,7 +175,7 @@ def zoo(folder: Path) -> Path:
     """Fill `folder` with one small bundle for each thing that a function can do."""
     line = ("first.onnx", "second.onnx")
     toys.bundle(folder, toys.COUNT, toys.manifest(options=(LEAST,)))
-    toys.bundle(folder, SPELL, toys.manifest("text.spell", "spell", streams=True))
+    toys.bundle(folder, *toys.SPELLED)
     toys.bundle(folder, TOTAL, total(), **{"total.onnx": total_graph()})
     toys.bundle(folder, FAIL, toys.manifest("text.fail", "fail"))
     toys.bundle(folder, ODD, toys.manifest("text.odd", "odd"))

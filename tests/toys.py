@@ -417,6 +417,21 @@ COUNTED = (
 )
 
 
+SPELL = """
+from collections.abc import AsyncIterator
+from trivium import Text, function
+
+@function("text.spell")
+async def spell(text: Text) -> AsyncIterator[object]:
+    for letter in text:
+        if letter == "!":
+            raise ValueError("too loud")
+        yield object() if letter == "?" else letter
+"""
+
+SPELLED = (SPELL, manifest("text.spell", "spell", streams=True))
+
+
 def three(
     *functions: tuple[str, Any], spans: list[Span] | None = None
 ) -> tuple[Engine, Engine, Engine]:
@@ -433,6 +448,11 @@ def hop(engine: Engine) -> Hop:
 
 def ask(engine: Engine, name: str = "text.count", **fields: Any) -> Answer:
     return run(engine.infer(Ask(function=name, **{"inputs": TEXT, **fields})))
+
+
+def parts(engine: Engine, **fields: Any) -> list[Any]:
+    asked = Ask(function="text.spell", **{"inputs": {"text": "abc"}, **fields})
+    return run(collect(engine.stream(asked)))
 
 
 GUESS = """

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 import toys
-from toys import COUNTED, TEXT, ask, hop, three
+from toys import COUNTED, ask, hop, three
 from trivium.contract import (
     Answer,
     Ask,
     Budget,
-    Fault,
-    Part,
-    Tensor,
     Tier,
 )
-from trivium.engine import Engine
 from trivium.errors import (
     BadInput,
     BudgetError,
@@ -31,10 +23,8 @@ from trivium.errors import (
     RunFailed,
     TierOverloaded,
     TierUnreachable,
-    TriviumError,
     UnknownFunction,
 )
-from trivium.function import Function, Loaded
 from trivium.trace import Span
 
 PAGE, EDGE, CLOUD = Tier
@@ -47,18 +37,6 @@ from trivium import Models, Tensor, Text, function
 async def double(text: Text, models: Models) -> list[float]:
     x = Tensor(dtype="float32", shape=(2,), data=array("f", [len(text), 1]).tobytes())
     return (await models.double.run(x=x)).tolist()
-"""
-
-SPELL = """
-from collections.abc import AsyncIterator
-from trivium import Text, function
-
-@function("text.spell")
-async def spell(text: Text) -> AsyncIterator[str]:
-    for letter in text:
-        if letter == "!":
-            raise ValueError("too loud")
-        yield letter
 """
 
 BROKEN = """
@@ -224,52 +202,6 @@ def test_a_full_tier_passes_on_or_refuses() -> None:
     assert caught.value.retry_after == 1.0
 
 
-SPELLED = (SPELL, toys.manifest("text.spell", "spell", streams=True))
-
-
-def parts(engine: Engine, **fields: Any) -> list[Any]:
-    asked = Ask(function="text.spell", **{"inputs": {"text": "abc"}, **fields})
-    return toys.run(toys.collect(engine.stream(asked)))
-
-
-@pytest.mark.parametrize("tier", list(Tier))
-def test_parts_stream_from_any_tier(tier: Tier) -> None:
-    """The last is the answer, with all of them."""
-    page, _, _ = three(SPELLED)
-    found = parts(page, tiers=(tier,))
-    assert found[:-1] == [Part(output=letter) for letter in "abc"]
-    assert (found[-1].output, found[-1].tier) == (["a", "b", "c"], tier)
-
-
-def test_a_stream_can_be_asked_for_as_a_whole() -> None:
-    """Infer gives the list of its parts."""
-    page, _, _ = three(SPELLED)
-    assert ask(page, "text.spell", inputs={"text": "ab"}, tiers=(CLOUD,)).output == ["a", "b"]
-
-
-def test_a_plain_function_streams_its_answer_alone() -> None:
-    """There are no parts to wait for."""
-    page, _, _ = three(COUNTED)
-    found = toys.run(toys.collect(page.stream(Ask(function="text.count", inputs=TEXT))))
-    assert [type(each) for each in found] == [Answer]
-
-
-def test_before_the_first_part_a_stream_falls_back() -> None:
-    """After it, a failure is a part of its own and the end."""
-    page, _, _ = three(SPELLED)
-    page.host.failing = ModelNotReady("cold")  # type: ignore[attr-defined]
-    assert parts(page)[-1].tier in (EDGE, CLOUD)
-    _, edge, _ = three(SPELLED)
-    begun = parts(edge, inputs={"text": "a!b"})
-    assert begun[0] == Part(output="a")
-    assert isinstance(begun[-1], Fault)
-    assert begun[-1].code == "run_failed"
-    with pytest.raises(RunFailed):
-        parts(edge, inputs={"text": "!"})
-    with pytest.raises(BadInput):
-        parts(edge, options={"x": 1})
-
-
 def test_one_trace_crosses_all_tiers() -> None:
     """Each span's parent is another span of it, up to the first."""
     spans: list[Span] = []
@@ -311,121 +243,6 @@ def test_an_answer_says_what_was_expected() -> None:
     assert (root["trivium.expected_ms"], root["trivium.took_ms"]) == (road.ms[1], answer.took)
 
 
-def shadows(engine: Engine) -> int:
-    """Do what was put off, and return how much that was."""
-    host = engine.host
-    assert isinstance(host, toys.FakeHost)
-    put_off, host.postponed = host.postponed, []
-    for work in put_off:
-        toys.run(awaited(work()))
-    return len(put_off)
-
-
-async def awaited(work: Awaitable[None]) -> None:
-    await work
-
-
-def test_another_road_is_asked_as_well() -> None:
-    """After the answer, and only its time is learnt; one span says what it would have taken."""
-    spans: list[Span] = []
-    page, _, _ = three(COUNTED, spans=spans)
-    page.host.shadows = 1.0
-    answer = ask(page)
-    assert (answer.tier, hop(page).asks) == (PAGE, [])
-    assert shadows(page) == 1
-    (asked,) = hop(page).asks
-    assert asked.tiers in ((EDGE,), (CLOUD,))
-    (taken,) = (road for road in answer.plan.roads if road.tier == asked.tiers[0])
-    now = page.host.clock()
-    assert page.memory.stale("text.count", taken, 13, now) < 100
-    (span,) = (each for each in spans if each.name == "shadow")
-    assert span.trace_id == answer.trace[3:35]
-    assert span.attributes["trivium.tier"] == asked.tiers[0]
-    assert span.attributes["trivium.instead_ms"] == answer.took
-    assert {"trivium.took_ms", "trivium.instead_ms"} <= span.attributes.keys()
-
-
-def test_some_asks_have_no_shadow() -> None:
-    """Where there is one road, for streams, for tiers that were named, and where it is off."""
-    page, edge, cloud = three(COUNTED, SPELLED)
-    for each in (page, edge, cloud):
-        each.host.shadows = 1.0
-    ask(page, budget=Budget(reach=PAGE))
-    ask(page, tiers=(PAGE, EDGE, CLOUD))
-    parts(page)
-    assert shadows(page) == 0
-    ask(page, budget=Budget(quality=0.94))
-    assert (shadows(page), shadows(edge)) == (1, 0)
-    page.host.shadows = 0.0
-    ask(page)
-    assert shadows(page) == 0
-
-
-def test_shadows_are_a_share() -> None:
-    """Of all asks, however often they are drawn."""
-    page, _, _ = three(COUNTED)
-    page.host.shadows = 0.05
-    for _ in range(1000):
-        ask(page)
-    assert 10 < shadows(page) == page.memory.shadowed <= 50
-
-
-def test_a_shadow_that_fails_is_only_learnt() -> None:
-    """Nobody waits for it, and nobody is told but the trace."""
-    spans: list[Span] = []
-    page, _, _ = three(COUNTED, spans=spans)
-    page.host.shadows = 1.0
-    hop(page).down = TierUnreachable("nobody is there", tier="edge")
-    ask(page)
-    assert shadows(page) == 1
-    (span,) = (each for each in spans if each.name == "shadow")
-    assert span.attributes["trivium.failed"] == "tier_unreachable"
-
-
-def test_nothing_is_begun_beyond_reach_or_cap() -> None:
-    """Whatever fails, shadows cast; and the answer says what was begun at most."""
-    cast = 0
-    for seed in range(300):
-        dice = random.Random(seed)
-        prices = {tier: dice.choice([0.0, 0.3, 1.0]) for tier in Tier}
-        source, made = toys.guessing() if seed % 2 else COUNTED
-        made = toys.having(
-            made,
-            variants=tuple(replace(each, spend=prices[each.tier]) for each in made.variants),
-        )
-        engines = three((source, made))
-        begun: list[Tier] = []
-        for engine in engines:
-            engine.host.shadows = 1.0
-            note(engine, begun, ModelNotReady("cold") if dice.random() < 0.3 else None)
-        budget = Budget(reach=dice.choice(list(Tier)), spend=dice.choice([None, 0.0, 0.5, 1.3, 2]))
-        answer = None
-        with contextlib.suppress(TriviumError):
-            # Every other one is unsure, and would go up if it may.
-            answer = ask(engines[0], made.name, budget=budget)
-        known = sum(prices[tier] for tier in begun)
-        assert answer is None or answer.spent > known - 1e-9
-        cast += sum(map(shadows, engines))
-        assert all(tier.distance <= budget.reach.distance for tier in begun)
-        if budget.spend is not None:
-            assert sum(prices[tier] for tier in begun) < budget.spend + 1e-9
-    assert cast > 50
-
-
-def note(engine: Engine, begun: list[Tier], failing: TriviumError | None) -> None:
-    """Note when work is begun on a tier, which may fail."""
-    host = engine.host
-    assert isinstance(host, toys.FakeHost)
-    opened = host.open
-    host.failing = failing
-
-    async def open_(function: Function) -> Loaded:
-        begun.append(engine.tier)
-        return await opened(function)
-
-    host.open = open_  # type: ignore[method-assign]
-
-
 def test_what_came_before_is_not_the_links_time() -> None:
     """The edge failed for 40 ms, then the cloud answered: the page's link was as quick as ever."""
     page, edge, _ = three(COUNTED)
@@ -448,62 +265,6 @@ def test_a_hop_counts_as_time() -> None:
 
     edge = toys.engine(EDGE, COUNTED, upstream=Slow(cloud))
     assert ask(edge, tiers=(CLOUD,)).ms.hop == 30 - 1
-
-
-def test_a_stream_without_an_answer_is_a_failure() -> None:
-    """A next hop that just stops has not answered."""
-    from trivium.errors import TierError
-
-    class Mute(toys.Hop):
-        async def stream(self, ask: Ask) -> Any:
-            return
-            yield
-
-    edge = toys.engine(EDGE, upstream=Mute(toys.engine(CLOUD, SPELLED)))
-    with pytest.raises(TierError, match="ended without an answer"):
-        parts(edge)
-
-
-HELD = """
-from collections.abc import AsyncIterator
-from trivium import Models, Tensor, Text, function
-
-ENDED = []
-HELD = []
-
-@function("text.held")
-async def held(text: Text, models: Models) -> AsyncIterator[float]:
-    steps = models.m.start()  # and never ends it: the ask does
-    HELD.append(steps)
-    try:
-        while True:
-            yield (await steps.run(x=Tensor.of("float32", (1,), [1.0]))).tolist()[0]
-    finally:
-        ENDED.append(text)
-"""
-
-
-@pytest.mark.parametrize("tier", list(Tier))
-def test_a_stream_that_nobody_takes_ends_at_once(tier: Tier) -> None:
-    """Through any number of hops: the function's block is left, and its state let go."""
-    made = toys.manifest("text.held", "held", streams=True, models={"m": ("m.onnx",)})
-    page, edge, cloud = three((HELD, made))
-
-    async def some() -> None:
-        asked = Ask(function="text.held", inputs={"text": tier}, tiers=(tier,))
-        stream = page.stream(asked)
-        assert [await anext(stream) for _ in range(2)] == [Part(output=1.0), Part(output=2.0)]
-        assert isinstance(stream, AsyncGenerator)
-        await stream.aclose()
-
-    toys.run(some())
-    engine = {PAGE: page, EDGE: edge, CLOUD: cloud}[tier]
-    (function,) = engine.functions["text.held"].values()
-    known = function.call.__globals__
-    assert known["ENDED"][-1] == tier
-    assert engine.running == 0
-    with pytest.raises(RunFailed, match="have ended"):
-        toys.run(known["HELD"][-1].run(x=Tensor.of("float32", (1,), [1.0])))
 
 
 def test_a_function_that_goes_while_it_is_asked_is_a_failure_of_its_tier() -> None:
