@@ -14,6 +14,9 @@ from pathlib import Path
 from trivium.hosts.server.child import Child
 from trivium.hosts.server.valkey import Valkey
 
+STORES = ["valkey", *(["redis"] if shutil.which("redis-server") else [])]
+"""The embedded one, and the real one where it is installed."""
+
 
 class Kept(Child):
     """A program of Debian's that listens on a port of loopback."""
@@ -48,14 +51,20 @@ def found(program: str) -> str:
 
 
 @contextmanager
-def redis_server() -> Iterator[str]:
-    """Run Debian's Redis and give its URL."""
-    number = port()
-    arguments = [found("redis-server"), "--port", str(number), "--save", "", "--bind", "127.0.0.1"]
-    with Kept("redis-server", arguments, number) as redis:
-        assert isinstance(redis, Kept)
-        redis.wait()
-        yield f"redis://127.0.0.1:{number}/0"
+def store(kind: str, folder: Path) -> Iterator[str]:
+    """Run a store of a kind, and return its address."""
+    if kind == "valkey":
+        with Valkey(folder) as valkey:
+            yield valkey.url
+        return
+    folder.mkdir(parents=True)
+    socket = folder / "redis"
+    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+    with Child("redis", command):
+        while not socket.exists():
+            time.sleep(0.01)
+        yield f"unix://{socket}"
 
 
 @contextmanager

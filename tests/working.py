@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from trivium.contract import Ask, Input, Option
 from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.child import Child
 from trivium.hosts.server.task import Task
-from trivium.hosts.server.valkey import Valkey
 from trivium_cloud.settings import Settings
 from trivium_cloud.tasks import Tasks
 
@@ -177,24 +175,3 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 30.0)
     while not condition():
         assert time.monotonic() < ends, f"this did not happen: {what}"
         await asyncio.sleep(0.02)
-
-
-@contextlib.contextmanager
-def store(kind: str, folder: Path) -> Iterator[str]:
-    """Run a store of a kind, and return its address."""
-    if kind == "valkey":
-        with Valkey(folder) as valkey:
-            yield valkey.url
-        return
-    folder.mkdir(parents=True)
-    socket = folder / "redis"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
-    command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-    with Child("redis", command):
-        while not socket.exists():
-            time.sleep(0.01)
-        yield f"unix://{socket}"
-
-
-STORES = ["valkey", *(["redis"] if shutil.which("redis-server") else [])]
-"""The embedded one, and the real one where it is installed."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +17,6 @@ from trivium.hosts.server.callers import Caller, Limits
 from trivium.hosts.server.valkey import Valkey
 from trivium_cloud.quotas import REST_S, Quotas
 from trivium_cloud.settings import Settings
-
-STORES = ["valkey", *(["redis"] if shutil.which("redis-server") else [])]
-
-
-@contextlib.contextmanager
-def debians(folder: Path) -> Iterator[str]:
-    """Run Debian's own server."""
-    command = ["redis-server", "--port", "0", "--unixsocket", str(folder / "s"), "--save", ""]
-    with subprocess.Popen([*command, "--dir", str(folder)], stdout=subprocess.DEVNULL) as process:
-        try:
-            while not (folder / "s").exists():
-                time.sleep(0.02)
-            yield f"unix://{folder / 's'}"
-        finally:
-            process.terminate()
-
-
-@pytest.fixture(scope="module", params=STORES)
-def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """Return the address of a store."""
-    folder = tmp_path_factory.mktemp("store")
-    if request.param == "redis":
-        with debians(folder) as url:
-            yield url
-        return
-    with Valkey(folder) as valkey:
-        yield valkey.url
 
 
 @pytest.fixture

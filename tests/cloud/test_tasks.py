@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from servers import work
+from stores import STORES, store
 from trivium.contract import Ask, Fault
 from trivium.errors import (
     BadInput,
@@ -27,7 +28,7 @@ from trivium.hosts.server.task import Task
 from trivium_cloud.ledger import Place
 from trivium_cloud.settings import Settings
 from trivium_cloud.tasks import Tasks
-from working import CALLER, STORES, Site, store, until
+from working import CALLER, Site, until
 
 OTHER = Caller(tenant="other")
 

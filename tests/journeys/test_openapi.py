@@ -26,8 +26,8 @@ from schemathesis.specs.openapi.checks import (
 
 import samples
 import servers
+import stores
 import toys
-import working
 from servers import CLOUD_KEY, KEY, ORIGIN, Servers
 from trivium.contract import JSON, MSGPACK, PROBLEM, Problem, Refusal, decode, encode
 from trivium.errors import ERRORS
@@ -141,7 +141,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Return the addresses of a gateway and of the cloud behind it, over a store."""
     folder = tmp_path_factory.mktemp("whole")
     zoo = (samples.zoo(folder / "zoo"),)
-    with working.store("valkey", folder / "store") as url:
+    with stores.store("valkey", folder / "store") as url:
         cloud = create_cloud(
             CloudSettings(
                 bundles=zoo,

@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 import samples
+import stores
 import toys
 import working
 from servers import CLOUD_KEY, KEY, listening
@@ -66,7 +67,7 @@ def run(folder: Path, journey: Any) -> None:
         async with gateway(folder, url) as (here, site), Client(here, KEY) as client:
             await journey(here, site, client)
 
-    with working.store("valkey", folder / "store") as url:
+    with stores.store("valkey", folder / "store") as url:
         asyncio.run(go(url))
 
 
