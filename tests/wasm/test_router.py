@@ -322,4 +322,4 @@ def test_the_same_seed_gives_the_same_plans() -> None:
     assert digest == PLANS
 
 
-PLANS = 1881831424
+PLANS = 2771421355

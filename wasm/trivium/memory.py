@@ -9,7 +9,7 @@ from collections import deque
 from math import exp, inf, log
 
 from .contract import Road, Tier
-from .seen import ADVERT, LATE, Fading, Known, Level, Points, Spread, Times, mixed
+from .seen import LATE, Fading, Known, Level, Points, Spread, Times, mixed
 
 FAILURES = 3
 """How many failures in a row close a road."""
@@ -22,6 +22,9 @@ QUEUE_MS = 4_000.0
 
 HEDGES = 0.1
 """What share of the asks may be hedged."""
+
+OWN = 0.5
+"""So many measurements of its own make a function half a witness of its tier's pace."""
 
 SHADOW = 0x5AD0
 """What makes another series of a seed."""
@@ -174,10 +177,10 @@ class Memory:
         pace = self._pace[tier]
         # By its mean: a quantile is only as fine as its bin, and the pace would drift with that.
         weight = spread.weight(now)
-        usual = weight * spread.mean + ADVERT * (log(spread.prior[1]) + outside)
-        usual /= weight + ADVERT
-        # What this tier's other work shares: a slow device, a hot or busy one.
-        pace.add(log(work) - usual - inside - pace.at(now), now)
+        usual = spread.mean if weight else log(spread.prior[1]) + outside
+        # What this tier's other work shares: a slow device, a hot or busy one. That an advert is
+        # wrong tells nothing of it; only what this itself took before does.
+        pace.add(log(work) - usual - inside - pace.at(now), now, weight / (weight + OWN))
         work /= exp(pace.at(now))
         spread.add(work / exp(inside), now)
         known.add(size, work)

@@ -20,7 +20,7 @@ KEEP = 1.025
 STALE_MS = 120_000.0
 """After this time without a new one, measurements weigh half."""
 
-ADVERT = 2.0
+ADVERT = 1.0
 """As many measurements is an advert worth."""
 
 DRIFT_MS = 6_000.0
@@ -148,14 +148,18 @@ class Level:
         """Return what it is by now."""
         return self.now(now)[0]
 
-    def add(self, by: float, now: float) -> None:
-        """Take in that it was seen to be off by so much."""
+    def add(self, by: float, now: float, trust: float = 1.0) -> None:
+        """Take in that it was seen to be off by so much, as far as that is to be trusted.
+
+        What is new has to be learnt from whatever there is.
+        """
         here = self.at(now)
         self.count += 1
         # Two surprises of a kind are a change; one may be chance.
         share = 0.75 if by * self._off > 0.25 else 0.3
-        self.last = here + max(share, 1 / (self.count + 0.5)) * by
-        self.long += max(0.03, 1 / (self.count + 0.5)) * (here + by - self.long)
+        new = 1 / (self.count + 0.2)
+        self.last = here + max(trust * share, new) * by
+        self.long += max(trust * 0.03, new) * (here + by - self.long)
         self._off = by
         self._seen = now
 
