@@ -58,6 +58,20 @@ def test_edge_gone(visit: Visit, gateway: Gateway) -> None:
     assert refused["code"] == "tier_unreachable"
 
 
+def test_edge_silent(visit: Visit, gateway: Gateway) -> None:
+    """A link over which nothing comes any more is no road, until something does."""
+    page = visit(gateway).ready(*ALL)
+    for silent in (True, False):
+        gateway.silent = silent
+        for _ in range(100):
+            reason = page.ask("text.shout", text="hi")["plan"]["reason"]
+            if ("edge (not ready)" in reason) == silent:
+                break
+            page.page.wait_for_timeout(200)
+        else:
+            raise AssertionError(reason)
+
+
 @pytest.mark.parametrize("file", ["function.py", "twice.onnx", "manifest.json"])
 def test_changed_byte(visit: Visit, gateway: Gateway, file: str) -> None:
     """A bundle with a wrong byte never runs in the page; nothing else suffers."""

@@ -33,6 +33,9 @@ from ..errors import ERRORS, BadInput, RunFailed, TierError, TriviumError
 ROADS_MS = 3_000.0
 """How old the edge's advertised roads may be before they are fetched again."""
 
+PATIENCE_S = 2.0
+"""How long they are waited for: a link that is silent is no road."""
+
 
 class Buffer(Protocol):
     """A JavaScript typed array."""
@@ -108,13 +111,15 @@ class FetchUpstream:
     async def refresh(self) -> None:
         """Fetch the advertised roads; while the edge can't be reached none of them is ready."""
         try:
-            advert = await self._gateway.roads()
+            # At the start there is nothing else to go by, however long it takes.
+            async with asyncio.timeout(PATIENCE_S if self.known else None):
+                advert = await self._gateway.roads()
             found = decode(advert.json.encode(), dict[str, list[Road]], JSON)
             self.known = True
             self._roads = {
                 name: [road.behind(advert.hop) for road in roads] for name, roads in found.items()
             }
-        except (JsException, TriviumError):
+        except (JsException, TriviumError, TimeoutError):
             self._roads = {
                 name: [replace(road, ready=False) for road in roads]
                 for name, roads in self._roads.items()
