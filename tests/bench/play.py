@@ -41,6 +41,9 @@ POLL_MS = {Tier.PAGE: 3_000.0, Tier.EDGE: 2_000.0}
 """How often a tier asks the next for its roads: as hosts/fetch.py and hosts/server/upstream.py."""
 
 PATIENCE_MS = 60_000.0
+IDLE_MS = 5_000.0
+"""After so long without a request uvicorn closes a connection."""
+
 REFUSAL_BYTES = 200.0
 ZEROS = bytes(40_000_000)
 
@@ -139,6 +142,7 @@ class Upstream:
         self._world = world
         self._roads: dict[str, list[Road]] = {}
         self._hop = 5.0
+        self._idle: list[float] = []
 
     def functions(self) -> Sequence[str]:
         return list(self._roads)
@@ -152,10 +156,12 @@ class Upstream:
             begun = self._host.clock()
             try:
                 async with asyncio.timeout(2.0):
+                    await self._connect()
                     await self._cross(100, 0, 1.0)
                     names = {each.function for each in self._world.asks}
                     roads = {name: self._engine.roads(name) for name in names}
-                    await self._cross(300 * len(roads), 1, 1.0)
+                    await self._cross(self._world.scenario.advert * len(roads), 1, 1.0)
+                self._idle.append(self._host.clock())
                 self._roads = roads
                 self._hop = self._host.clock() - begun
                 self.known = True
@@ -166,12 +172,21 @@ class Upstream:
                 }
             await asyncio.sleep(every / 1e3)
 
+    async def _connect(self) -> None:
+        """Take an open connection; where there is none, a round trip makes one."""
+        now = self._host.clock()
+        self._idle = [each for each in self._idle if now - each < IDLE_MS]
+        if self._idle:
+            self._idle.pop()
+        elif self._way.tcp:
+            await asyncio.sleep(self._way.rtt[self._way.step(now)] / 1e3)
+
     async def _cross(self, size: float, direction: int, jitter: float) -> None:
         now = self._host.clock()
         if self._way.is_offline(now):
             await asyncio.sleep(0.001)
             raise TierUnreachable("offline", tier=self._engine.tier)
-        arrival = self._way.arrival(now, size, direction, jitter)
+        arrival = self._way.carry(now, size, direction, jitter)
         await asyncio.sleep(min(arrival - now, PATIENCE_MS) / 1e3)
         if arrival - now > PATIENCE_MS:
             raise TierUnreachable("no answer", tier=self._engine.tier)
@@ -180,14 +195,20 @@ class Upstream:
         (blob,) = ask.inputs.values()
         assert isinstance(blob, Blob)
         asked = self._world.asks[int(blob.media)]
+        work = self._world.scenario.work(asked.function)
+        await self._connect()
         await self._cross(asked.size, 0, asked.jitter[f"{self._name}0"])
         back = asked.jitter[f"{self._name}1"]
+        if beside := work.beside.get(self._engine.tier):
+            await asyncio.sleep(beside / 1e3)
         try:
             answer = await self._engine.infer(ask)
         except TriviumError:
             await self._cross(REFUSAL_BYTES, 1, back)
+            self._idle.append(self._host.clock())
             raise
-        await self._cross(self._world.scenario.work(asked.function).answer, 1, back)
+        await self._cross(work.answer, 1, back)
+        self._idle.append(self._host.clock())
         return answer
 
     async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer]:
@@ -244,6 +265,8 @@ def play(world: World, pick: Pick) -> list[Outcome]:
         blob = Blob(media=str(asked.number), data=view[: asked.size])  # type: ignore[arg-type]
         ask = Ask(function=asked.function, inputs={"image": blob}, budget=asked.budget, tiers=tiers)
         answer: Answer | None = None
+        if beside := world.scenario.work(asked.function).beside.get(Tier.PAGE):
+            await asyncio.sleep(beside / 1e3)
         with contextlib.suppress(TriviumError):
             answer = await engines[Tier.PAGE].infer(ask)
         ms = loop.now * 1e3 - now
@@ -293,7 +316,7 @@ def loaded(scenario: Scenario, name: str, tier: Tier, spend: float) -> Function:
         tier=tier,
         model=f"{name}-{tier}",
         quality=work.quality[tier],
-        ms=work.ms[tier],
+        ms=work.told.get(tier, work.ms[tier]),
         spend=spend,
     )
     schema = Schema(name=name, entry="work", doc="", inputs=(Input(name="image", kind="image"),))

@@ -55,7 +55,11 @@ def run(
     names: dict[str, Pick] = {"router": policies.ours, "oracle": policies.oracle}
     names |= {"quick oracle": policies.quick_oracle, **policies.STATIC}
     if scenario is not None:
-        yield from table("scenario", [compare(read(scenario), names)])
+        try:
+            given = read(scenario)
+        except ValueError as error:
+            raise SystemExit(f"router: {error}") from error
+        yield from table("scenario", [compare(given, names)])
         return
     drawn = [compare(generate(FIRST_SEED + i), names) for i in range(scenarios)]
     yield from table("generated", drawn)

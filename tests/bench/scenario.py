@@ -12,9 +12,12 @@ come, is our own guess: seconds, some a minute.
 
 from __future__ import annotations
 
+import csv
 import json
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -27,6 +30,12 @@ FUNCTIONS = Path(__file__).parents[2] / "models/functions"
 
 class Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A misspelt field of a scenario is an error."""
+
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Least = Annotated[float, msgspec.Meta(ge=0)]
+SOME = msgspec.Meta(min_length=1)
 
 
 class Change(Strict, frozen=True):
@@ -48,11 +57,14 @@ class Change(Strict, frozen=True):
 
 
 class Link(Strict, frozen=True):
-    """A way between two tiers; `trace` holds rows of [s, rtt_ms, up_mbps, down_mbps]."""
+    """A way between two tiers; `trace` holds rows of [s, rtt_ms, up_mbps, down_mbps] from 0 s on.
 
-    rtt_ms: float = 20.0
-    up_mbps: float = 20.0
-    down_mbps: float = 50.0
+    `tcp`: what is sent at once shares its width, and a new connection takes a round trip more.
+    """
+
+    rtt_ms: Positive = 20.0
+    up_mbps: Positive = 20.0
+    down_mbps: Positive = 50.0
     jitter: float = 0.15
     drift: float = 0.2
     bursts_a_minute: float = 0.0
@@ -60,8 +72,9 @@ class Link(Strict, frozen=True):
     burst_times: float = 6.0
     outages_a_minute: float = 0.0
     outage_s: float = 3.0
+    tcp: bool = False
     changes: tuple[Change, ...] = ()
-    trace: tuple[tuple[float, float, float, float], ...] = ()
+    trace: tuple[tuple[Least, Positive, Least, Least], ...] = ()
 
 
 LINKS = {
@@ -90,20 +103,23 @@ class Place(Strict, frozen=True):
     `times` multiplies what was measured of its models, `spend` is the price of one ask there.
     """
 
-    lanes: int = 1
-    times: float = 1.0
+    lanes: Annotated[int, msgspec.Meta(ge=1)] = 1
+    times: Positive = 1.0
     load: float = 0.0
-    job_ms: float = 20.0
+    job_ms: Positive = 20.0
     ready_s: float = 0.0
     cold_ms: float = 0.0
     idle_s: float = 1e9
-    fails: float = 0.0
+    fails: Share = 0.0
     spend: float = 0.0
     changes: tuple[Change, ...] = ()
 
 
 class Work(Strict, frozen=True):
-    """A function: ms p5, p50, p95 and quality by tier; `grows` is how its time follows size."""
+    """A function: ms p5, p50, p95 and quality by tier; `grows` is how its time follows size.
+
+    `beside` is what a tier that an ask comes to adds to its work, `told` what bundles say of `ms`.
+    """
 
     ms: dict[Tier, tuple[float, float, float]]
     quality: dict[Tier, float]
@@ -111,30 +127,33 @@ class Work(Strict, frozen=True):
     spread: float = 0.8
     grows: float = 0.3
     answer: float = 2000.0
+    beside: dict[Tier, float] = {}
+    told: dict[Tier, tuple[float, float, float]] = {}
 
 
 class Asks(Strict, frozen=True):
     """A share of the asks: what is asked, within what."""
 
     function: str
-    share: float = 1.0
-    budgets_ms: tuple[float, ...] = (200.0,)
-    qualities: tuple[float, ...] = (0.0,)
-    reaches: tuple[Tier, ...] = (Tier.CLOUD,)
+    share: Positive = 1.0
+    budgets_ms: Annotated[tuple[Positive, ...], SOME] = (200.0,)
+    qualities: Annotated[tuple[Share, ...], SOME] = (0.0,)
+    reaches: Annotated[tuple[Tier, ...], SOME] = (Tier.CLOUD,)
     spend: float | None = None
 
 
 class Scenario(Strict, frozen=True, kw_only=True):
-    """A world and what is asked in it."""
+    """A world and what is asked in it; `advert` is the bytes of each function's roads."""
 
     name: str
     about: str = ""
     seed: int = 0
-    seconds: float = 120.0
-    asks_a_second: float = 2.5
-    bursty: float = 0.0
-    asks: tuple[Asks, ...]
+    seconds: Positive = 120.0
+    asks_a_second: Positive = 2.5
+    bursty: Share = 0.0
+    asks: Annotated[tuple[Asks, ...], SOME]
     functions: dict[str, Work] = {}
+    advert: float = 300.0
     page: Place = Place()
     edge: Place = Place(lanes=4, spend=0.3)
     cloud: Place = Place(lanes=16, spend=1.0)
@@ -164,6 +183,7 @@ SHAPES = {
 DRAWN = ("text.embed", "image.classify", "audio.madeup")
 """What `generate` draws from; another one would change every drawn scenario."""
 
+COLUMNS = ("s", "rtt_ms", "up_mbps", "down_mbps")
 _known: dict[str, Work] = {}
 
 
@@ -223,14 +243,59 @@ def measured() -> dict[str, Work]:
 
 
 def read(path: Path) -> Scenario:
-    """Return the scenario of a file; its name is the file's."""
-    raw = tomllib.loads(path.read_text())
-    for which in ("near", "far"):
-        # A link may begin from a kind: {kind = "lte", outages_a_minute = 1}.
-        if isinstance(raw.get(which), dict) and "kind" in raw[which]:
-            base = msgspec.to_builtins(LINKS[raw[which].pop("kind")])
-            raw[which] = base | raw[which]
-    return msgspec.convert({"name": path.stem, **raw}, Scenario)
+    """Return the scenario of a file, whose name it has.
+
+    Raises:
+        ValueError: it is no such file; the message says where, and what is allowed.
+    """
+    try:
+        raw = tomllib.loads(path.read_text())
+        for which in ("near", "far"):
+            if which in raw:
+                raw[which] = _link(raw[which], path.parent)
+        scenario = msgspec.convert({"name": path.stem, **raw}, Scenario)
+        for name in {each.function for each in scenario.asks} - scenario.functions.keys():
+            _one_of(name, measured(), "function")
+        for which in ("near", "far"):
+            times = [row[0] for row in scenario.link(which).trace]
+            if times and (times[0] != 0 or sorted(times) != times):
+                raise ValueError(f"{which}: a trace begins at 0 s, and its rows are in order")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return scenario
+
+
+def _link(said: Any, folder: Path) -> Any:
+    """Return a link as its fields; a table may begin from a kind, and name a file with a trace."""
+    if isinstance(said, str):
+        said = {"kind": said}
+    if not isinstance(said, dict):
+        return said
+    if "kind" in said:
+        kind = _one_of(said["kind"], LINKS, "link")
+        said = msgspec.to_builtins(LINKS[kind]) | {k: v for k, v in said.items() if k != "kind"}
+    if isinstance(said.get("trace"), str):
+        said["trace"] = _traced(folder / said["trace"])
+    return said
+
+
+def _traced(path: Path) -> list[list[float]]:
+    """Return the rows of a trace in a CSV file, under a line with their names."""
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        if tuple(rows.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{path.name}: its first line must be {','.join(COLUMNS)}")
+        try:
+            return [[float(row[name]) for name in COLUMNS] for row in rows]
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path.name}: line {rows.line_num} is no four numbers") from error
+
+
+def _one_of(name: Any, known: Iterable[str], what: str) -> str:
+    """Return a name that is known."""
+    if name not in known:
+        raise ValueError(f"there is no {what} {name!r}; there are {', '.join(sorted(known))}")
+    return str(name)
 
 
 def written() -> list[Scenario]:

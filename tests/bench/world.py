@@ -86,13 +86,19 @@ class Way:
             up[span] *= share
             down[span] *= share
             offline |= span & change.offline
+        self.tcp = link.tcp
+        self.reset()
         self.offline: list[bool] = offline.tolist()
         self.rtt: list[float] = rtt.tolist()
         # Mbit/s to bytes a millisecond.
         self.widths: tuple[list[float], list[float]] = ((up * 125).tolist(), (down * 125).tolist())
 
+    def reset(self) -> None:
+        """Forget what was sent."""
+        self._free = [0.0, 0.0]
+
     def step(self, now: float) -> int:
-        return int(min(len(self.rtt) - 1, now / STEP_MS))
+        return int(max(0, min(len(self.rtt) - 1, now / STEP_MS)))
 
     def is_offline(self, now: float) -> bool:
         return self.offline[self.step(now)]
@@ -100,7 +106,16 @@ class Way:
     def arrival(self, now: float, size: float, direction: int, jitter: float) -> float:
         """Return when `size` bytes sent now have arrived; infinity if never."""
         late = self.rtt[self.step(now)] / 2 * jitter
+        if self.tcp:
+            free = max(now, self._free[direction])
+            return self.sent(free, size + OVERHEAD_BYTES, direction) + late
         return self.sent(now + late, size + OVERHEAD_BYTES, direction)
+
+    def carry(self, now: float, size: float, direction: int, jitter: float) -> float:
+        """Return the same; what shares the link comes behind it from now on."""
+        arrival = self.arrival(now, size, direction, jitter)
+        self._free[direction] = arrival - self.rtt[self.step(now)] / 2 * jitter
+        return arrival
 
     def sent(self, now: float, left: float, direction: int) -> float:
         """Return when `left` bytes that the link takes from now on have left; infinity if never."""
@@ -199,7 +214,9 @@ class World:
         self.asks = self._draw(asks)
 
     def reset(self) -> None:
-        """Begin again: machines know nothing of an earlier policy's asks."""
+        """Begin again: links and machines know nothing of an earlier policy's asks."""
+        self.near.reset()
+        self.far.reset()
         for machine in self.machines.values():
             machine.reset()
 
@@ -252,7 +269,10 @@ class World:
 
     def takes(self, asked: Asked, tier: Tier, now: float) -> float:
         """Return how long `tier` would take for an ask sent now; infinity if it would fail."""
-        work, at = self.scenario.work(asked.function), now
+        work = self.scenario.work(asked.function)
+        at = now + sum(
+            work.beside.get(each, 0.0) for each in Tier if each.distance <= tier.distance
+        )
         ways = [("near", self.near), ("far", self.far)][: tier.distance]
         for name, way in ways:
             if way.is_offline(at):
