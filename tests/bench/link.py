@@ -16,6 +16,8 @@ from bench.world import Way
 
 CHUNK = 8192
 WATCH_S = 0.05
+AHEAD_MS = 10.0
+"""So far ahead of what the link has sent it takes in more: waking up late costs it no width."""
 
 
 class Shaped:
@@ -26,7 +28,7 @@ class Shaped:
         self._way: Way | None = None
         self._begun = 0.0
         # Connections share the link: when each direction has sent what it was given.
-        self._free = [0.0, 0.0]
+        self._free = [-math.inf, -math.inf]
         self._open: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Shaped:
@@ -40,14 +42,14 @@ class Shaped:
         self._server.close()
         self._abort()
 
-    def take(self, way: Way | None) -> None:
-        """Be this way from now on; none is straight through."""
-        self._begun = time.monotonic()
-        self._free = [0.0, 0.0]
+    def take(self, way: Way | None, after_s: float = 0.0) -> None:
+        """Be this way from now on, at its first state for a while; none is straight through."""
+        self._begun = time.monotonic() + after_s
+        self._free = [-math.inf, -math.inf]
         self._way = way
 
     def _now(self) -> float:
-        """Return the milliseconds since the way was taken."""
+        """Return the milliseconds since the way's begin."""
         return (time.monotonic() - self._begun) * 1e3
 
     def _abort(self) -> None:
@@ -102,8 +104,7 @@ class Shaped:
                     )
                     if free == math.inf:
                         raise ConnectionResetError
-                    # The link takes no more before this is sent; it arrives later still.
-                    await asyncio.sleep(max(0.0, free - now) / 1e3)
+                    await asyncio.sleep(max(0.0, free - now - AHEAD_MS) / 1e3)
                     due = free + way.rtt[way.step(free)] / 2
                 line.put_nowait((due, data))
             line.put_nowait((0.0, b""))

@@ -1,14 +1,15 @@
 """Do asks fare on the running system as the simulator says, over the same drawn links?
 
 Real: a headless Chromium, the gateway and the cloud as processes, and two proxies that are the
-drawn links in real time. Simulated: the same scenario, with the times that each tier's models took
-here, measured before, straight through.
+drawn links in real time. Simulated: the same scenario, with what was measured here straight before,
+by asks at the scenario's pace: each tier's work, what comes beside it, and the bytes on the way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import selectors
 import shutil
 import sys
 import threading
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 from msgspec.structs import replace
 
@@ -26,8 +28,8 @@ from bench.play import play
 from bench.record import Record, percentile
 from bench.scenario import Scenario, Work, read
 from bench.servers import KEY, ZOO, free_port
-from bench.world import World
-from trivium.contract import Tier
+from bench.world import Way, World
+from trivium.contract import MSGPACK, Ask, Blob, Tier, encode
 from trivium.hosts.server.bundles import Bundle
 from trivium.hosts.server.check import BROWSERS, FLAGS
 from trivium.hosts.server.serve import Process
@@ -37,9 +39,16 @@ PHOTO = Path("models/functions/image.classify/coffee.jpg")
 PHOTO_BYTES = 200_000
 TEXT = "The quick brown fox jumps over the lazy dog while the cat looks on from the warm roof. " * 4
 SIZES = {"text.embed": len(TEXT), "image.classify": PHOTO_BYTES}
-WARM, ROUNDS = 8, 24
-POLL_S = 5.0
-"""Both tiers have asked the next one for its roads after so long."""
+AS = {"Authorization": f"Bearer {KEY}"}
+WARM, ROUNDS = 4, 20
+GAP_MS = 350
+"""Asks come one by one in the scenarios, too: what runs without a pause is quicker."""
+
+LEAD_MS = 6_000.0
+"""So long the links are as they begin before the first ask: both tiers look how the next one is."""
+
+NOBODY = "text.nobody"
+"""A function that is nowhere: an ask for it makes a page look, and teaches it nothing else."""
 
 # Asks at their times, whatever became of those before.
 ASK = """async ([asks, text, photo]) => {
@@ -108,53 +117,93 @@ def run() -> Iterator[Record]:
             edge.wait()
             chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
             for path in sorted(HERE.glob("*.toml")):
-                page = chromium.new_page()  # one that knows nothing of the scenario before
-                page.set_default_timeout(300_000)
-                page.goto(origin)
-                page.wait_for_function("() => window.trivium")
-                page.evaluate("() => window.trivium.ready")
-                for name in SIZES:
-                    page.wait_for_function(
-                        "(name) => trivium.state.functions[name]?.state === 'ready'", arg=name
-                    )
-                scenario = measured(page, read(path))
-                page.wait_for_timeout(POLL_S * 1e3)
+                page = opened(chromium, origin)
+                scenario = measured(page, edge.url, read(path))
+                page.close()
+                page = opened(chromium, origin)  # one that knows nothing of that
                 world = World(scenario)
-                links.take({near: world.near, far: world.far})
-                fared = ask(page, asked(world))
+                links.take({near: world.near, far: world.far}, LEAD_MS)
+                asks = [{"at": LEAD_MS / 2, "name": NOBODY, "budget": {}, "tiers": []}]
+                asks += [each | {"at": each["at"] + LEAD_MS} for each in asked(world)]
+                fared = ask(page, asks)[1:]
                 links.take({near: None, far: None})
                 page.close()
                 yield from compared(world, fared)
             chromium.close()
 
 
-def measured(page: Any, scenario: Scenario) -> Scenario:
-    """Return the scenario with what work and ways take here, where nothing is in between."""
+def opened(chromium: Any, origin: str) -> Any:
+    """Return a page whose tier can run what is asked."""
+    page = chromium.new_page()
+    page.set_default_timeout(300_000)
+    page.goto(origin)
+    page.wait_for_function("() => window.trivium")
+    page.evaluate("() => window.trivium.ready")
+    for name in SIZES:
+        page.wait_for_function(
+            "(name) => trivium.state.functions[name]?.state === 'ready'", arg=name
+        )
+    return page
+
+
+def measured(page: Any, edge: str, scenario: Scenario) -> Scenario:
+    """Return the scenario with what tiers take here, where nothing is in between."""
+    asks = [
+        {"name": name, "budget": {}, "tiers": [tier]}
+        for _ in range(WARM + ROUNDS)
+        for name in SIZES
+        for tier in Tier
+    ]
+    fared = ask(page, [each | {"at": GAP_MS * i} for i, each in enumerate(asks)])
+    assert not any(each.said for each in fared), fared
     functions: dict[str, Work] = {}
-    hops: dict[Tier, float] = {}
-    for name in {each.function for each in scenario.asks}:
-        ms = {}
-        for tier in Tier:
-            one = {"at": 0, "name": name, "budget": {}, "tiers": [tier]}
-            found = [ask(page, [one])[0] for _ in range(WARM + ROUNDS)][WARM:]
-            assert not any(each.said for each in found), found
+    kinds = len(SIZES) * len(Tier)
+    for i, name in enumerate(SIZES):
+        ms, beside, above = {}, {}, 0.0
+        for j, tier in enumerate(Tier):
+            found = fared[i * len(Tier) + j :: kinds][WARM:]
             work = [each.work for each in found]
             ms[tier] = (percentile(work, 0.05), percentile(work, 0.5), percentile(work, 0.95))
-            hops[tier] = max(
-                hops.get(tier, 0.0), percentile([each.ms - each.work for each in found], 0.5)
-            )
-        manifest = Bundle(ZOO / name).manifest
-        quality = {each.tier: min(1.0, each.quality) for each in manifest.variants}
-        functions[name] = Work(ms=ms, quality=quality, size=SIZES[name], spread=0, grows=0)
-    near = scenario.link("near")
-    far = scenario.link("far")
+            all_ = percentile([each.ms - each.work for each in found], 0.5)
+            beside[tier] = max(0.0, all_ - above)
+            above = max(above, all_)
+        variants = Bundle(ZOO / name).manifest.variants
+        functions[name] = Work(
+            ms=ms,
+            quality={each.tier: min(1.0, each.quality) for each in variants},
+            size=SIZES[name],
+            spread=0,
+            grows=0,
+            answer=answered(edge, name),
+            beside=beside,
+            # Servers tell what they measured, by now.
+            told={each.tier: each.ms for each in variants if each.tier == Tier.PAGE},
+        )
+    roads = httpx.get(f"{edge}/v1/roads", headers=AS, trust_env=False).content
     return replace(
         scenario,
         functions=functions,
-        # What messages cost without any link is there with one, too.
-        near=replace(near, rtt_ms=near.rtt_ms + hops[Tier.EDGE]),
-        far=replace(far, rtt_ms=far.rtt_ms + max(0.0, hops[Tier.CLOUD] - hops[Tier.EDGE])),
+        advert=len(roads) / len(functions),
+        near=replace(scenario.link("near"), tcp=True),
+        far=replace(scenario.link("far"), tcp=True),
     )
+
+
+def answered(edge: str, name: str) -> float:
+    """Return how many bytes an answer is."""
+    text = name == "text.embed"
+    key, given = ("text", TEXT) if text else ("image", Blob(media="image/jpeg", data=photo()))
+    body = encode(Ask(function=name, inputs={key: given}))
+    kinds = {"Content-Type": MSGPACK, "Accept": MSGPACK}
+    reply = httpx.post(f"{edge}/v1/infer/{name}", content=body, headers=AS | kinds, trust_env=False)
+    assert reply.status_code == 200, reply.text
+    return len(reply.content)
+
+
+def photo() -> bytes:
+    """Return a photo of a usual size."""
+    found = PHOTO.read_bytes()
+    return found + bytes(PHOTO_BYTES - len(found))  # what comes after a JPEG's end is not looked at
 
 
 def asked(world: World) -> list[dict[str, Any]]:
@@ -176,9 +225,7 @@ def asked(world: World) -> list[dict[str, Any]]:
 
 def ask(page: Any, asks: list[dict[str, Any]]) -> list[Fared]:
     """Return how asks fare, begun at their times."""
-    photo = PHOTO.read_bytes()
-    photo += bytes(PHOTO_BYTES - len(photo))  # what comes after a JPEG's end is not looked at
-    found = page.evaluate(ASK, [asks, TEXT, base64.b64encode(photo).decode()])
+    found = page.evaluate(ASK, [asks, TEXT, base64.b64encode(photo()).decode()])
     return msgspec.convert(found, list[Fared])
 
 
@@ -217,7 +264,8 @@ class Links:
     """Proxies in a thread of their own: the browser's driver keeps this one busy."""
 
     def __enter__(self) -> Links:
-        self._loop = asyncio.new_event_loop()
+        # epoll wakes by whole milliseconds, which is as much as a message's way.
+        self._loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._opened: list[Shaped] = []
@@ -235,7 +283,7 @@ class Links:
         self._opened.append(opened)
         return opened
 
-    def take(self, ways: dict[Shaped, Any]) -> None:
-        """Be these ways from now on."""
+    def take(self, ways: dict[Shaped, Way | None], after_ms: float = 0.0) -> None:
+        """Be these ways from now on, at their first state for a while."""
         for shaped, way in ways.items():
-            self._loop.call_soon_threadsafe(shaped.take, way)
+            self._loop.call_soon_threadsafe(shaped.take, way, after_ms / 1e3)
