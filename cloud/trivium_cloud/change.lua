@@ -1,5 +1,6 @@
 -- Write what has happened to a task that has not ended, if whoever says so has it.
 local task, steps, found, events, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local held, inputs, unclaimed = KEYS[6], KEYS[7], KEYS[8]
 local token, place, now, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local event, data, name, step, kept = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
@@ -35,11 +36,18 @@ if given[1] == 'running' and status == 'pending' then
 elseif status ~= 'running' then
     -- What was needed to do it is needed no more.
     redis.call('HDEL', task, 'ask', 'owner', 'beat')
-    redis.call('UNLINK', found)
+    redis.call('UNLINK', found, inputs)
     for _, each in ipairs({task, steps, events}) do
         redis.call('PEXPIRE', each, given[3])
     end
-    redis.call('ZREM', open, string.match(place, '/(.*)'))
+    local id = string.match(place, '/(.*)')
+    redis.call('ZREM', open, id)
+    redis.call('ZREM', unclaimed, place)
+    local size = redis.call('HGET', held, id)
+    if size then
+        redis.call('HDEL', held, id)
+        redis.call('HINCRBY', held, 'all', -tonumber(size))
+    end
 end
 redis.call('PUBLISH', 'trivium:told:' .. place, '')
 return ''

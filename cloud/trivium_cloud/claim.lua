@@ -1,7 +1,8 @@
 -- Give a task to a worker, unless it has ended or another one has it that may be alive.
-local task, events = KEYS[1], KEYS[2]
+local task, events, unclaimed = KEYS[1], KEYS[2], KEYS[3]
 local token, seen, now, place, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
+redis.call('ZREM', unclaimed, place)
 local given = redis.call('HMGET', task, 'status', 'owner', 'beat', 'runs')
 local status, owner, beat, runs = given[1], given[2] or '', given[3] or '0', tonumber(given[4] or 0)
 if not status then

@@ -2,8 +2,8 @@
 
 Each change is one script in the Redis, which first looks whether the task has ended, and whether
 the worker that writes is the one that has it: what a worker says that was taken for dead is not
-believed. A task's tenant comes right after its kind, as a digest; so do inputs, which are kept by
-their content.
+believed. A task's tenant comes right after its kind, as a digest. Large inputs are written before
+their task, and stay as long as that is open.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LARGE = 1 << 16
-"""Bytes above which an input is kept by its content, once, and not with the task."""
+"""Bytes above which an input is kept beside the task, and not in its record."""
+
+BESIDE_S = 60
+"""How long such an input stays for which no task came."""
 
 MOST_SECONDS = 86_400
 """The longest a task may be given."""
@@ -55,10 +58,14 @@ AWAY = (
 )
 """What passes when the Redis is back, has loaded, or has room again."""
 
+UNCLAIMED = key("unclaimed")
+"""Which tasks no worker has had yet, and since when: whoever accepted one may have died before it
+was queued."""
+
 _ID = re.compile("[0-9a-f]{32}")
 _FIELDS = (
     *("status", "function", "created", "started", "ended", "deadline", "runs"),
-    *("error", "keep", "tenant", "webhook", "masked", "answer"),
+    *("error", "keep", "tenant", "webhook", "masked", "trace", "answer"),
 )
 
 
@@ -96,12 +103,28 @@ class Kept(Noun, frozen=True, kw_only=True):
     ask: Ask
     large: dict[str, str] = {}
 
+    @classmethod
+    def of(cls, ask: Ask) -> tuple[Kept, dict[str, bytes]]:
+        """Return an ask as it is kept, and the bytes of its large inputs by their digests."""
+        large: dict[str, str] = {}
+        small: dict[str, str | Blob] = {}
+        beside: dict[str, bytes] = {}
+        for name, value in ask.inputs.items():
+            data = value.encode() if isinstance(value, str) else value.data
+            if len(data) < LARGE:
+                small[name] = value
+                continue
+            large[name] = digest(data)
+            beside[large[name]] = data
+            small[name] = "" if isinstance(value, str) else replace(value, data=b"")
+        return cls(ask=replace(ask, inputs=small), large=large), beside
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """A task and what only those who work on it know; times in ms since 1970.
 
-    What a `masked` one gives is masked before it is written down.
+    What a `masked` one gives is masked before it is written down. `trace` is its request's.
     """
 
     task: Task
@@ -110,6 +133,7 @@ class Record:
     keep: float
     webhook: str
     masked: bool
+    trace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +152,9 @@ class Ledger:
         # Its own types do not know that replies are bytes here.
         self.redis: Any = connect(url)
         self.keep = keep
-        self._accept, self._claim, self._beat, self._change = (
+        self._accept, self._claim, self._beat, self._change, self._sweep = (
             self.redis.register_script((Path(__file__).parent / f"{name}.lua").read_text())
-            for name in ("accept", "claim", "beat", "change")
+            for name in ("accept", "claim", "beat", "change", "sweep")
         )
 
     async def close(self) -> None:
@@ -147,70 +171,74 @@ class Ledger:
         webhook: str,
         seconds: float,
         most: int,
+        room: int,
         masked: bool = False,
     ) -> str:
         """Write a task down with all that it needs, and return its id.
 
-        It is another's if the tenant sent the key `once` before, with the same content.
+        It is another's if the tenant sent the key `once` before, with the same content. Of one
+        tenant at most `most` tasks may be open, which hold at most `room` bytes.
         """
         now = time.time() * 1e3
         deadline = now + seconds * 1e3
-        ends = int(deadline + self.keep * 1e3)
-        kept = await self._inputs(place, ask, ends)
+        sizes = (len(each if isinstance(each, str) else each.data) for each in ask.inputs.values())
+        if sum(sizes) < LARGE:
+            kept, beside = Kept.of(ask)
+        else:  # others are answered while some megabytes are hashed
+            kept, beside = await asyncio.to_thread(Kept.of, ask)
+        packed = encode(kept)
         content = digest(encode([replace(kept.ask, trace=""), kept.large, webhook, seconds]))
-        found: bytes = await self._accept(
-            keys=[
-                place.key(),
-                place.key("events"),
-                key("once", place.tenant, digest(once.encode())),
-                key("tasks", place.tenant),
-                key("open", place.tenant),
-            ],
-            args=[
-                place.task_id,
-                content if once else "",
-                int(now),
-                int(deadline),
-                ends,
-                most,
-                int((MOST_SECONDS + self.keep) * 1e3),
+        size = len(packed) + sum(map(len, beside.values()))
+        keys = [
+            place.key(),
+            place.key("events"),
+            key("once", place.tenant, digest(once.encode())),
+            key("tasks", place.tenant),
+            key("open", place.tenant),
+            key("held", place.tenant),
+            place.key("inputs"),
+            UNCLAIMED,
+        ]
+        args: list[str | int | float | bytes] = [
+            *(place.task_id, str(place), content if once else ""),
+            *(int(now), int(deadline), int(deadline + self.keep * 1e3)),
+            *(most, int((MOST_SECONDS + self.keep) * 1e3), size, room, len(beside)),
+        ]
+        found: bytes = b""
+        if beside:
+            # What is refused, or known already, is not written first.
+            found = await self._accept(keys=keys, args=args)
+            if not found:
+                async with self.redis.pipeline() as pipe:
+                    pipe.hset(place.key("inputs"), mapping=beside)
+                    pipe.expire(place.key("inputs"), BESIDE_S)
+                    await pipe.execute()
+        if not found:
+            args += [
                 *("status", "pending", "function", ask.function, "created", now),
                 *("deadline", deadline, "keep", round(self.keep * 1e3), "tenant", tenant),
-                *("webhook", webhook, "masked", int(masked), "ask", encode(kept)),
-            ],
-        )
+                *("webhook", webhook, "masked", int(masked), "trace", ask.trace, "ask", packed),
+            ]
+            found = await self._accept(keys=keys, args=args)
         if found == b"full":
             raise QuotaExceeded(
                 f"{most} tasks are open, which is the most; wait for some, or cancel them",
                 retry_after=5.0,
             )
+        if found == b"large":
+            raise QuotaExceeded(
+                f"with this one of {size} bytes the open tasks would hold more than {room}, which "
+                "is the most; wait for some, or cancel them",
+                retry_after=5.0,
+            )
+        if found == b"late":
+            raise TierError("writing the inputs took too long; try again", retry_after=1.0)
         known, _, same = found.decode().partition(" ")
         if same and same != content:
             raise Conflict(
                 "this idempotency key was used for another request; a new request needs a new key"
             )
         return known
-
-    async def _inputs(self, place: Place, ask: Ask, ends: int) -> Kept:
-        """Keep the large inputs by their content, until the task is forgotten at least."""
-        large: dict[str, str] = {}
-        small: dict[str, str | Blob] = {}
-        for name, value in ask.inputs.items():
-            data = value.encode() if isinstance(value, str) else value.data
-            if len(data) < LARGE:
-                small[name] = value
-                continue
-            large[name] = digest(data)
-            small[name] = "" if isinstance(value, str) else replace(value, data=b"")
-            where = key("input", place.tenant, large[name])
-            async with self.redis.pipeline() as pipe:
-                # It stays at least as long as whoever needs it longest.
-                pipe.pexpireat(where, ends, gt=True)
-                pipe.exists(where)
-                known = (await pipe.execute())[1]
-            if not known:
-                await self.redis.set(where, data, pxat=ends)
-        return Kept(ask=replace(ask, inputs=small), large=large)
 
     async def ask(self, place: Place) -> Ask:
         """Return what is asked; raise NotFound if the task has ended."""
@@ -220,7 +248,7 @@ class Ledger:
         kept = decode(found, Kept)
         inputs = dict(kept.ask.inputs)
         for name, content in kept.large.items():
-            data = await self.redis.get(key("input", place.tenant, content))
+            data = await self.redis.hget(place.key("inputs"), content)
             if data is None:
                 raise RunFailed(f"the input {name} of task {place.task_id} is gone")
             value = inputs[name]
@@ -260,6 +288,7 @@ class Ledger:
             keep=keep,
             webhook=given["webhook"].decode(),
             masked=given["masked"] == b"1",
+            trace=(given["trace"] or b"").decode(),
         )
 
     async def seen(self, place: Place, *, brief: bool = False) -> Task:
@@ -284,10 +313,17 @@ class Ledger:
     async def claim(self, place: Place, token: str, seen: str = "") -> Claim:
         """Take a task for the worker `token`; `seen` is the last sign of one that is dead."""
         status, last, runs = await self._claim(
-            keys=[place.key(), place.key("events")],
+            keys=[place.key(), place.key("events"), UNCLAIMED],
             args=[token, seen, int(time.time() * 1e3), str(place), MOST_EVENTS],
         )
         return Claim(status.decode(), last.decode(), runs)
+
+    async def unclaimed(self, seconds: float) -> list[Place]:
+        """Return some tasks that no worker has had for so long: maybe nobody has queued them."""
+        found = await self._sweep(
+            keys=[UNCLAIMED], args=[int(time.time() * 1e3), round(seconds * 1e3)]
+        )
+        return [Place.read(each.decode()) for each in found]
 
     async def beat(self, place: Place, token: str) -> str:
         """Give a sign of life; return why the task is no longer the worker's, or nothing."""
@@ -340,6 +376,9 @@ class Ledger:
                 place.key("found"),
                 place.key("events"),
                 key("open", place.tenant),
+                key("held", place.tenant),
+                place.key("inputs"),
+                UNCLAIMED,
             ],
             args=[
                 token,

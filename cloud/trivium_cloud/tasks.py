@@ -35,6 +35,9 @@ SECONDS = 3600.0
 MOST_OPEN = 10_000
 """So many of a tenant's tasks may wait or run, where neither it nor its key may have fewer."""
 
+MOST_HELD = 1 << 30
+"""And so many bytes may they hold."""
+
 TICKET_S = 30
 """How long a ticket is good, once."""
 
@@ -121,10 +124,10 @@ class Tasks:
         """Return a new task, once all of it is written; the same one for the same `idempotency`.
 
         It may take `seconds`. Raises Conflict if that key stood for another ask, QuotaExceeded if
-        too many of the tenant's tasks are open.
+        too many of the tenant's tasks are open, or they hold too much.
         """
         caller.check("tasks")
-        here, limit = self.open, self._settings.limits.tasks
+        here, limits = self.open, self._settings.limits
         seconds = SECONDS if seconds is None else seconds
         if not 0 < seconds <= MOST_SECONDS:
             raise BadInput(f"a task may take from 0 to {MOST_SECONDS} s, not {seconds:.9g}")
@@ -141,7 +144,8 @@ class Tasks:
                 once=idempotency,
                 webhook=webhook,
                 seconds=seconds,
-                most=min(filter(None, (limit, caller.limits.tasks, MOST_OPEN))),
+                most=min(filter(None, (limits.tasks, caller.limits.tasks, MOST_OPEN))),
+                room=min(filter(None, (limits.held, caller.limits.held, MOST_HELD))),
                 masked=caller.masked,
             )
             place = Place(place.tenant, task_id)

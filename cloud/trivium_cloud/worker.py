@@ -23,6 +23,7 @@ import docket
 import uvloop
 from docket import CurrentExecution, Docket, Execution
 from msgspec.structs import replace
+from redis.exceptions import RedisError
 
 from trivium.contract import JSON, Answer, Fault, Part, Tier, decode, encode
 from trivium.errors import Cancelled, NotFound, RunFailed, TriviumError
@@ -53,6 +54,9 @@ ALONE = 2
 
 GRACE_S = 4.0
 """How long a worker that is to stop goes on with what it does; the rest it gives back."""
+
+STOP_S = 2.0
+"""How long the queue may then take to end."""
 
 EXECUTION = CurrentExecution()
 
@@ -161,6 +165,17 @@ class Work:
         """Tell somebody of a task's end."""
         assert self.docket is not None
         await self._teller.tell(self.docket, Place.read(place))
+
+    async def sweep(self) -> None:
+        """Queue what was accepted by somebody who died before it was queued, for ever."""
+        every = self._settings.redelivery
+        assert self.docket is not None
+        while True:
+            await asyncio.sleep(every)
+            with contextlib.suppress(RedisError, OSError):  # then the next time
+                for place in await self._ledger.unclaimed(every):
+                    # What only waits for its turn is on the queue already, and stays there once.
+                    await self.docket.add(RUN, key=place.task_id)(str(place))
 
     async def _claim(self, place: Place, token: str) -> Claim:
         """Take the task, as soon as whoever had it gives no sign of life any more."""
@@ -319,13 +334,16 @@ async def working(
             )
         )
         running = asyncio.ensure_future(worker.run_forever())
+        sweeping = asyncio.ensure_future(work.sweep())
         try:
             yield running
         finally:
             running.cancel()
+            await stop(sweeping)
             await work.stop()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+            # It writes down what has ended; only one that missed its cancellation needs another.
+            await asyncio.wait({running}, timeout=STOP_S)
+            await stop(running)
 
 
 async def main(settings: Settings) -> None:

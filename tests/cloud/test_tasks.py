@@ -27,6 +27,7 @@ from trivium.hosts.server.callers import Caller, Limits
 from trivium.hosts.server.task import Task
 from trivium_cloud.ledger import Place
 from trivium_cloud.settings import Settings
+from trivium_cloud.store import key
 from trivium_cloud.tasks import Tasks
 from working import CALLER, Site, until
 
@@ -302,26 +303,57 @@ def test_parts_are_told_as_they_come(site: Site) -> None:
     work(play())
 
 
-def test_a_large_input_is_kept_once(site: Site) -> None:
-    """By its content, for each tenant; what has ended keeps none of it."""
+def test_a_large_input_is_kept_as_long_as_its_task_is_open(site: Site) -> None:
+    """And no longer: nor one that was refused, or known already."""
 
     async def play() -> None:
         async with site.tasks() as tasks:
             redis = tasks.open.ledger.redis
             text = "word " * 30_000
-            for caller in (CALLER, CALLER, OTHER):
-                task = await tasks.accept(caller, site.ask("text.drip", text[:-1] + "!"))
-                await tasks.cancel(caller, task.task_id)
-                where = Place.of(caller.tenant, task.task_id)
-                assert await redis.hget(where.key(), "ask") is None
-            kept = [key async for key in redis.scan_iter("trivium:input:*")]
-            assert len(kept) == 2
-            for key in kept:
-                assert 0 < await redis.ttl(key) <= 7200
+            ask = site.ask("text.drip", text, seconds=30.0)
+            task = await tasks.accept(CALLER, ask, idempotency="large")
+            await tasks.accept(CALLER, ask, idempotency="large")
+            (kept,) = [key async for key in redis.scan_iter("trivium:task:*:inputs")]
+            assert kept.decode() == Place.of(CALLER.tenant, task.task_id).key("inputs")
+            other = site.ask("text.drip", text + "!")
+            few = Caller(tenant="few", limits=Limits(held=100_000))
+            with pytest.raises(Conflict):
+                await tasks.accept(CALLER, other, idempotency="large")
+            with pytest.raises(QuotaExceeded, match="would hold more than 100000"):
+                await tasks.accept(few, ask)
+            await tasks.cancel(CALLER, task.task_id)
+            assert await redis.hget(kept.removesuffix(b":inputs"), "ask") is None
+            assert [key async for key in redis.scan_iter("trivium:task:*:inputs")] == []
             task = await tasks.accept(CALLER, site.ask("text.mark", "x" * 100_000))
             ended = await tasks.wait(CALLER, task.task_id, 20)
             assert ended.answer is not None
             assert ended.answer.output == "X" * 100_000
+
+    work(play())
+
+
+def test_a_tenant_holds_only_so_much(site: Site) -> None:
+    """All of its open tasks together; whatever ends, or whose time is over, makes room."""
+
+    async def play() -> None:
+        many = Caller(tenant="many", limits=Limits(held=250_000))
+        ask = site.ask("text.drip", "w" * 100_000 + " w", seconds=30.0)
+        async with site.tasks() as tasks:
+            made = [await tasks.accept(many, ask) for _ in range(2)]
+            with pytest.raises(QuotaExceeded, match="would hold more than 250000") as failed:
+                await tasks.accept(many, ask)
+            assert failed.value.retry_after
+            await tasks.accept(OTHER, ask)  # another's room is its own
+            await tasks.cancel(many, made[0].task_id)
+            short = await tasks.accept(many, ask, seconds=0.3)
+            with pytest.raises(QuotaExceeded):
+                await tasks.accept(many, ask)
+            await tasks.wait(many, short.task_id, 20)
+            last = await tasks.accept(many, ask)
+            for task in (made[1], last):
+                await tasks.cancel(many, task.task_id)
+            held = key("held", Place.of("many", last.task_id).tenant)
+            assert await tasks.open.ledger.redis.hgetall(held) == {b"all": b"0"}
 
     work(play())
 

@@ -41,6 +41,26 @@ asyncio.run(main())
 """
 
 
+DIE = """
+import asyncio, os, signal, sys
+from trivium.contract import Ask
+from trivium_cloud.settings import Settings
+from trivium_cloud.tasks import Tasks
+from working import CALLER
+
+async def main():
+    tasks = Tasks(Settings.from_env(os.environ))
+    async with tasks.running():
+        tasks.open.queue.add = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        for number in range(2):
+            ask = Ask(function="text.mark", inputs={"text": "x"}, options={"marks": sys.argv[1]})
+            await tasks.accept(CALLER, ask)
+
+asyncio.run(main())
+"""
+"""Dies between writing a task down and queueing it."""
+
+
 async def kill_often(site: Site, worker: Child, times: int) -> None:
     """Kill a worker in the middle of its work, start it anew, and so on."""
     for _ in range(times):
@@ -142,6 +162,46 @@ def test_what_was_accepted_outlives_who_accepted_it(tmp_path: Path) -> None:
         valkey.wait()
         with site.worker():
             work(play(names))
+
+
+def test_what_was_written_and_not_queued_is_done(tmp_path: Path) -> None:
+    """Whoever accepted it died in between."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            (task,) = (await tasks.list(CALLER)).tasks
+            assert task.status == "pending"
+            assert (await tasks.wait(CALLER, task.task_id, 30)).status == "done"
+            for _ in range(20):  # of what is done nothing is queued again
+                assert await tasks.open.ledger.unclaimed(0) == []
+            other = await tasks.accept(CALLER, site.ask("text.mark", "y"))
+            await tasks.wait(CALLER, other.task_id, 30)
+        assert [mark for mark, _ in site.begun()] == ["x", "y"]
+
+    with Valkey(tmp_path / "store") as valkey:
+        site = Site(tmp_path, valkey.url)
+        environ = {**os.environ, **site.environ(), "PYTHONPATH": "tests"}
+        command = [sys.executable, "-c", DIE, str(site.marks)]
+        died = subprocess.run(command, env=environ, check=False)
+        assert died.returncode == -signal.SIGKILL
+        with site.worker():
+            work(play())
+
+
+def test_what_waits_for_its_turn_is_done_once(tmp_path: Path) -> None:
+    """However often it is looked whether it was queued."""
+
+    async def play() -> None:
+        async with site.tasks() as tasks:
+            asks = [site.ask("text.mark", f"t{number}", seconds=0.4) for number in range(12)]
+            made = [await tasks.accept(CALLER, ask) for ask in asks]
+            assert {task.status for task in await ended(tasks, made)} == {"done"}
+        assert sorted(mark for mark, _ in site.begun()) == sorted(f"t{n}" for n in range(12))
+
+    with Valkey(tmp_path / "store") as valkey:
+        site = Site(tmp_path, valkey.url, redelivery=0.5, concurrency=1)
+        with site.worker():
+            work(play())
 
 
 def test_a_task_that_kills_its_worker_ends(tmp_path: Path) -> None:

@@ -31,17 +31,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much a tenant or key may do; 0 is without a limit.
 
-    `minute` asks in 60 s, `day` asks and `bytes` of requests in a day (UTC), `tasks` at once.
+    `minute` asks in 60 s, `day` asks and `bytes` of requests in a day (UTC), `tasks` at once,
+    which have `held` bytes.
     """
 
     minute: int = 0
     day: int = 0
     bytes: int = 0
     tasks: int = 0
+    held: int = 0
 
     @classmethod
     def read(cls, text: str) -> Limits:
-        """Read `minute=600,day=100000,bytes=1000000000,tasks=20`; raise ValueError for others."""
+        """Read such as `minute=600,day=100000,tasks=20`; raise ValueError for others."""
         found: dict[str, int] = {}
         for pair in filter(None, (each.strip() for each in text.split(","))):
             name, _, value = pair.partition("=")

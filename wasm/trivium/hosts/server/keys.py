@@ -317,7 +317,7 @@ def _parser() -> argparse.ArgumentParser:
         "--limits",
         type=_limits,
         default=Limits(),
-        help="such as minute=600,day=100000,bytes=1000000000,tasks=20 (none of its own)",
+        help="such as minute=600,day=100000,bytes=1000000000,tasks=20,held=100000000 (none)",
     )
     new.add_argument("--mask", action="store_true", help="mask personal data in its results")
     new.add_argument(
