@@ -17,7 +17,18 @@ import servers
 import trivium
 from servers import CLOUD_KEY, Room, work
 from trivium import Blob, Budget, Client
-from trivium.contract import MSGPACK, PROBLEM, Answer, Fault, Problem, Refusal, Tier, encode
+from trivium.contract import (
+    MSGPACK,
+    PROBLEM,
+    Answer,
+    Fault,
+    Part,
+    Problem,
+    Refusal,
+    Tier,
+    encode,
+    frame,
+)
 from trivium.errors import (
     BadInput,
     BudgetError,
@@ -105,6 +116,56 @@ def test_parts_of_any_kind_are_asked_about(cloud: Room, tmp_path: Path) -> None:
         assert (await client.ask(named={"image": upload}, function="image.size")).output == [2, 3]
 
     with_client(cloud, use)
+
+
+def test_an_answer_comes_in_pieces(cloud: Room) -> None:
+    """The last is all of it; one that does not stream comes at once."""
+
+    async def use(client: Client) -> None:
+        found = [each async for each in client.stream("ab", function="text.spell")]
+        assert [each.output for each in found] == ["a", "b", ["a", "b"]]
+        assert isinstance(found[-1], Answer)
+        (whole,) = [each async for each in client.stream("a b c")]
+        assert whole.output == {"words": 3}
+        for asked, kind in (
+            (client.stream("a", function="text.nope"), UnknownFunction),
+            (client.stream("a", function="text.fail"), RunFailed),
+            (client.stream("a", options={"what": {1, object()}}), BadInput),
+        ):
+            with pytest.raises(kind):
+                await anext(asked)
+
+    with_client(cloud, use)
+
+
+def test_a_stream_that_breaks_off_is_no_answer() -> None:
+    """Whether it fails in the middle, is cut there, or is no stream at all."""
+    part, fault = frame(Part(output="a")), frame(Fault(code="run_failed", message="no"))
+
+    async def use(client: Client) -> list[Any]:
+        found: list[Any] = []
+        try:
+            async for each in client.stream("a"):
+                found.append(each.output)
+        except trivium.TriviumError as error:
+            found.append(type(error))
+        return found
+
+    for body, last in (
+        (part, TierUnreachable),
+        (part + fault, RunFailed),
+        (part + b"\x00\x00\x00\x01\xc1", TierUnreachable),
+        (part + b"\xff\xff\xff\xff", TierUnreachable),
+    ):
+        found, _ = answering(httpx.Response(200, content=body), use=use)
+        assert found == ["a", last]
+    found, _ = answering(httpx.Response(200, text="<html>"), use=use)
+    assert found == [TierUnreachable]
+    # What was refused unseen is asked again, as all else is.
+    found, times = answering(
+        refusal(TierOverloaded, 0.001), httpx.Response(200, content=part), use=use
+    )
+    assert (found, times) == (["a", TierUnreachable], 2)
 
 
 def test_errors_are_our_own(cloud: Room) -> None:

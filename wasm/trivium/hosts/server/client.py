@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mimetypes
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
@@ -15,11 +16,14 @@ import msgspec
 
 from ...contract import (
     EVENTS,
+    FRAMES,
     JSON,
     MSGPACK,
     Answer,
     Blob,
     Budget,
+    Fault,
+    Frames,
     Problem,
     Refusal,
     Road,
@@ -27,6 +31,7 @@ from ...contract import (
     decode,
     encode,
 )
+from ...contract import Part as Piece
 from ...errors import (
     ERRORS,
     BadInput,
@@ -35,6 +40,7 @@ from ...errors import (
     RunFailed,
     TierError,
     TierUnreachable,
+    TooLarge,
     TriviumError,
 )
 from .task import Event, Task
@@ -140,6 +146,41 @@ class Client:
         request = await _request(parts, named, function, options, budget, seconds)
         return await self._answer("/v1/multimodal", request)
 
+    async def stream(
+        self,
+        *parts: Part,
+        named: Mapping[str, Part] | None = None,
+        function: str = "",
+        options: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
+        seconds: float | None = None,
+    ) -> AsyncGenerator[Piece | Answer, None]:
+        """Yield the `output` of what `ask` would return in pieces, as they come; the last is all.
+
+        The first comes within `seconds` (5 unless said). Who stops listening ends the work. What
+        fails in the middle raises there.
+        """
+        request = _packed(await _request(parts, named, function, options, budget, seconds))
+        # An error before the first piece is no frame.
+        headers = {"content-type": MSGPACK, "accept": f"{FRAMES}, {MSGPACK}"}
+        response = await self._send(
+            "POST", "/v1/multimodal", content=request, headers=headers, stream=True
+        )
+        frames, last = Frames(), None
+        try:
+            async with contextlib.aclosing(response):
+                async for data in response.aiter_bytes():
+                    for last in frames.feed(data):
+                        if isinstance(last, Fault):
+                            raise last.error()
+                        yield last
+        except httpx.HTTPError as error:
+            raise self._broken(error) from error
+        except (TooLarge, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise TierUnreachable(f"the server's answer is not understood: {error}") from error
+        if not isinstance(last, Answer):
+            raise TierUnreachable(f"{self._client.base_url} ended before the answer was whole")
+
     async def submit(
         self,
         *parts: Part,
@@ -161,7 +202,7 @@ class Client:
         response = await self._send(
             "POST",
             "/v1/multimodal",
-            content=encode(request),
+            content=_packed(request),
             headers={
                 "content-type": MSGPACK,
                 "idempotency-key": idempotency or secrets.token_hex(16),
@@ -227,10 +268,7 @@ class Client:
         return int(response.headers["upload-offset"])
 
     async def _answer(self, path: str, request: dict[str, Any]) -> Answer:
-        try:
-            packed = encode(request)
-        except (TypeError, OverflowError, ValueError, RecursionError) as error:
-            raise BadInput(f"the request can't be sent: {error}") from error
+        packed = _packed(request)
         response = await self._send("POST", path, content=packed, headers={"content-type": MSGPACK})
         return _read(response, Answer)
 
@@ -242,14 +280,19 @@ class Client:
         content: bytes | None = None,
         headers: Mapping[str, str],
         again: bool = False,
+        stream: bool = False,
     ) -> httpx.Response:
-        """Return the response; may the request be sent `again` though it may have been done?"""
+        """Return the response, of a `stream` as it begins; errors are raised.
+
+        May the request be sent `again` though it may have been done?
+        """
         wait, left = LEAST_WAIT_S, self._retries
         while True:
             try:
-                response = await self._client.request(
-                    method, path, content=content, headers=headers
-                )
+                request = self._client.build_request(method, path, content=content, headers=headers)
+                response = await self._client.send(request, stream=stream)
+                if stream and response.status_code >= 400:
+                    await response.aread()
                 _check(response)
                 return response
             except httpx.HTTPError as error:
@@ -288,9 +331,10 @@ class Client:
                         yield fields.get("id", ""), fields.get("event", ""), fields["data"]
                         fields = {}
         except httpx.HTTPError as error:
-            raise TierUnreachable(
-                f"{self._client.base_url} broke off ({type(error).__name__})"
-            ) from error
+            raise self._broken(error) from error
+
+    def _broken(self, error: httpx.HTTPError) -> TierUnreachable:
+        return TierUnreachable(f"{self._client.base_url} broke off ({type(error).__name__})")
 
 
 class Submitted:
@@ -374,6 +418,13 @@ async def _part(part: Part) -> dict[str, Any]:
         media = mimetypes.guess_type(part.name)[0] or "application/octet-stream"
         part = Blob(media=media, data=await asyncio.to_thread(part.read_bytes))
     return {"media": part.media, "data": bytes(part.data)}
+
+
+def _packed(request: dict[str, Any]) -> bytes:
+    try:
+        return encode(request)
+    except (TypeError, OverflowError, ValueError, RecursionError) as error:
+        raise BadInput(f"the request can't be sent: {error}") from error
 
 
 def _size(file: Path | bytes) -> int:
