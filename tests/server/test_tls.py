@@ -340,6 +340,78 @@ def test_the_edge_asks_a_cloud_that_asks_for_its_certificate(
                 assert stranger.get(url, headers=headers).status_code == 401
 
 
+def serial(number: int, context: ssl.SSLContext) -> int:
+    """Return the serial number of the certificate that a server shows."""
+    raw = socket.create_connection(("localhost", number), 10)
+    with raw, context.wrap_socket(raw, server_hostname="localhost") as secure:
+        secure.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert secure.recv(100).startswith(b"HTTP/1.1 200")
+        shown = secure.getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).serial_number
+
+
+def replaced(files: tuple[Path, Path], places: tuple[Path, Path]) -> int:
+    """Put a certificate and its key where others were; return its serial number."""
+    for file, place in zip(files, places, strict=True):
+        fresh = place.with_suffix(".new")
+        fresh.write_bytes(file.read_bytes())
+        fresh.replace(place)
+    return x509.load_pem_x509_certificate(places[0].read_bytes()).serial_number
+
+
+def test_certificates_are_renewed_while_a_server_runs(
+    ours: Authority, theirs: Authority, home: Path, tmp_path: Path
+) -> None:
+    """Its own, with connections that stay; a broken one changes nothing; and whom it believes."""
+    places, believed = (tmp_path / "own.pem", tmp_path / "own.key"), tmp_path / "ca.pem"
+    first = replaced(ours.issue("localhost"), places)
+    believed.write_bytes(ours.path.read_bytes())
+    settings = {
+        "CERTIFICATE": places[0],
+        "CERTIFICATE_KEY": places[1],
+        "CLIENT_CA": believed,
+        "FACTORS": "mtls",
+    }
+    known, stranger = ours.issue("shop", "acme"), theirs.issue("shop", "acme")
+    with listening("cloud", home, settings) as number:
+        assert serial(number, client(ours, known)) == first
+        with httpx.Client(verify=client(ours, known), trust_env=False) as staying:
+            url = f"https://localhost:{number}/health/live"
+            assert staying.get(url).status_code == 200
+            second = replaced(ours.issue("localhost"), places)
+            assert second != first
+            assert serial(number, client(ours, known)) == second
+            assert staying.get(url).status_code == 200
+        for place, content in ((places[0], b"none"), (places[1], b"")):
+            kept = place.read_bytes()
+            place.write_bytes(content)
+            assert serial(number, client(ours, known)) == second
+            place.write_bytes(kept)
+        assert serial(number, client(ours, known)) == second
+        with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+            handshake(number, client(ours, stranger))
+        believed.write_bytes(theirs.path.read_bytes())
+        handshake(number, client(ours, stranger))
+        with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+            handshake(number, client(ours, known))
+
+
+def test_what_is_shown_to_the_next_hop_is_renewed(
+    ours: Authority, cloud: int, tmp_path: Path
+) -> None:
+    """For the next connection; one that has ended is not shown for ever."""
+    places = tmp_path / "own.pem", tmp_path / "own.key"
+    replaced(ours.issue("late", "acme", days=-1), places)
+    context = link(ours.path, *places)
+    assert context is not None
+    with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+        handshake(cloud, context)
+    replaced(ours.issue("shop", "acme"), places)
+    handshake(cloud, context)
+    assert ask(cloud, context).json()["output"] == {"words": 2}
+
+
 def test_settings_that_don_t_go_together_are_refused(tmp_path: Path, ours: Authority) -> None:
     """Before anything listens."""
     with pytest.raises(ValueError, match="go together"):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from cryptography.x509.oid import NameOID
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from .access import Policy
+
+log = logging.getLogger("trivium.tls")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,32 +47,94 @@ class Tls:
         return cls(certificate=certificate, certificate_key=key, client_ca=authority)
 
     def context(self, policy: Policy) -> ssl.SSLContext:
-        """Return how connections are taken: TLS 1.2 or newer."""
+        """Return how connections are taken: TLS 1.2 or newer, by the files as they are then."""
+        if self.client_ca is None and any("mtls" in each for each in policy.factors):
+            raise ValueError("FACTORS asks for mtls; set CLIENT_CA")
+        files = (self.certificate, self.certificate_key, self.client_ca)
+        return Followed.of(lambda: self._context(policy), *files)
+
+    def _context(self, policy: Policy) -> ssl.SSLContext:
         assert self.certificate is not None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.certificate, self.certificate_key)
         context.set_alpn_protocols(["http/1.1"])
-        always = all("mtls" in each for each in policy.factors)
         if self.client_ca is not None:
+            always = all("mtls" in each for each in policy.factors)
             context.load_verify_locations(self.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED if always else ssl.CERT_OPTIONAL
-        elif any("mtls" in each for each in policy.factors):
-            raise ValueError("FACTORS asks for mtls; set CLIENT_CA")
         return context
 
 
 def link(
     authority: Path | None, certificate: Path | None, key: Path | None
 ) -> ssl.SSLContext | None:
-    """Return how the next hop is connected to; none for what is usual."""
+    """Return how the next hop is connected to, by the files as they are then; none for the usual.
+
+    Raises OSError or ssl.SSLError for files that can't be read.
+    """
     if authority is None and certificate is None:
         return None
-    context = ssl.create_default_context(cafile=authority)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if certificate is not None:
-        context.load_cert_chain(certificate, key)
-    return context
+
+    def made() -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=authority)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+        return context
+
+    return Followed.of(made, authority, certificate, key)
+
+
+class Followed(ssl.SSLContext):
+    """A context that is made anew for the next connection when one of its files has changed.
+
+    Short-lived certificates are renewed in their files. While these are no pair, as between two
+    writes, or can't be read, the last that could be made holds.
+    """
+
+    _make: Callable[[], ssl.SSLContext]
+    _files: tuple[Path, ...]
+    _seen: tuple[tuple[int, int], ...]
+    _current: ssl.SSLContext
+
+    @classmethod
+    def of(cls, make: Callable[[], ssl.SSLContext], *files: Path | None) -> Followed:
+        """Return what stands for the context that `make` makes of some files."""
+        made = cls(ssl.PROTOCOL_TLS_CLIENT)  # no connection is ever of this one
+        made._make, made._files = make, tuple(each for each in files if each is not None)
+        made._seen, made._current = made._stamps(), make()
+        return made
+
+    def wrap_bio(self, *args: Any, **named: Any) -> ssl.SSLObject:
+        """Begin a connection."""
+        return self._fresh().wrap_bio(*args, **named)
+
+    def wrap_socket(self, *args: Any, **named: Any) -> ssl.SSLSocket:
+        """Begin a connection."""
+        return self._fresh().wrap_socket(*args, **named)
+
+    def _fresh(self) -> ssl.SSLContext:
+        if (now := self._stamps()) != self._seen:
+            self._seen = now
+            try:
+                self._current = self._make()
+            except OSError as error:  # an SSLError is one
+                log.error("changed certificates are not taken: %s", error)
+            else:
+                log.warning("certificates were read again")
+        return self._current
+
+    def _stamps(self) -> tuple[tuple[int, int], ...]:
+        found = []
+        for each in self._files:
+            try:
+                stat = each.stat()
+            except OSError:
+                found.append((0, 0))
+            else:
+                found.append((stat.st_mtime_ns, stat.st_ino))
+        return tuple(found)
 
 
 class Identified(asyncio.Protocol):
