@@ -107,7 +107,8 @@ class Multimodal:
         if web.streaming(request):
             return await web.stream(request, self.server.engine.stream(ask))
         control = request.headers.get("cache-control", "")
-        return web.respond(request, await self.cache.infer(caller, ask, control=control))
+        answer = await self.cache.infer(caller, ask, control=control)
+        return await web.respond(request, answer)
 
     async def _task(
         self, caller: Caller, request: web.Incoming, wanted: Wanted, ask: Ask
@@ -126,7 +127,7 @@ class Multimodal:
             patience = wanted.timeout or PATIENCE_S
             task = await self.tasks.wait(caller, task.task_id, patience)
             if task.status == "done" and task.answer is not None:
-                return web.respond(request, task.answer)
+                return await web.respond(request, task.answer)
             if task.error is not None:
                 raise task.error.error()
         accepted = Accepted(task_id=task.task_id, status=task.status)

@@ -157,14 +157,14 @@ class Tasks:
             if task.status == "pending":
                 # Also if it was known: whoever accepted it then may have died before this.
                 await here.queue.add(RUN, key=task_id)(str(place))
-            return _shown(task, caller)
+            return await _shown(task, caller)
 
     async def get(self, caller: Caller, task_id: str) -> Task:
         """Return a task as it stands."""
         caller.check("tasks")
         with reaching():
             task = await self.open.ledger.seen(Place.of(caller.tenant, task_id))
-        return _shown(task, caller)
+        return await _shown(task, caller)
 
     async def list(self, caller: Caller, after: str = "", most: int = 50) -> Listing:
         """Return the tenant's tasks that are older than the one with the id `after`."""
@@ -209,7 +209,7 @@ class Tasks:
                     if not caller.masked:
                         yield each
                     elif isinstance(each.event.data, Task):
-                        data = _shown(each.event.data, caller)
+                        data = await _shown(each.event.data, caller)
                         yield Told(replace(each.event, data=data))
                     elif each.event.event != "part":
                         # A name may begin in one part and end in the next.
@@ -233,7 +233,7 @@ class Tasks:
                         str(place)
                     )
                 await here.queue.cancel(task_id)
-            return _shown(await here.ledger.seen(place), caller)
+            return await _shown(await here.ledger.seen(place), caller)
 
     async def ticket(self, caller: Caller, task_id: str) -> str:
         """Return what lets its bearer hear of a task, once and soon."""
@@ -266,8 +266,8 @@ class Tasks:
         )
 
 
-def _shown(task: Task, caller: Caller) -> Task:
+async def _shown(task: Task, caller: Caller) -> Task:
     """Return a task as this caller may see it."""
     if task.answer is None or not caller.masked:
         return task
-    return replace(task, answer=web.shown(task.answer, caller))
+    return replace(task, answer=await web.masked(task.answer))

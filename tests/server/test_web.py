@@ -12,9 +12,9 @@ import pytest
 
 from samples import claims
 from servers import Room, Servers, chunks, said
-from trivium.contract import JSON, MSGPACK, Fault, decode
+from trivium.contract import JSON, MSGPACK, Answer, Fault, Plan, Tier, Times, decode
 from trivium.errors import BadInput
-from trivium.hosts.server.web import MOST_BODY, Incoming
+from trivium.hosts.server.web import MOST_BODY, Incoming, masked
 
 TEXT = {"text": "one two three"}
 IMAGE_TYPES = "image/jpeg, image/png, image/webp, image/gif"
@@ -288,3 +288,28 @@ def test_a_client_that_leaves_is_not_answered_with_half_its_body() -> None:
     scope: Any = {"headers": [(b"content-type", b"text/plain")], "query_string": b""}
     with pytest.raises(BadInput, match="left after 4 bytes"):
         asyncio.run(Incoming(scope, receive).body())
+
+
+def test_others_are_served_while_a_long_answer_is_masked() -> None:
+    """What tells of people is looked for beside the event loop."""
+    output = "call +44 20 7946 0958 or write to anna@b.example; " * 400
+    answer = Answer(
+        function="text.any",
+        version="1",
+        output=output,
+        tier=Tier.CLOUD,
+        model="",
+        plan=Plan(tiers=(Tier.CLOUD,), reason=""),
+        ms=Times(),
+    )
+
+    async def run() -> int:
+        served, masking = 0, asyncio.ensure_future(masked(answer))
+        while not masking.done():
+            await asyncio.sleep(0)
+            served += 1
+        hidden = masking.result()
+        assert hidden.output == "call [phone] or write to [email]; " * 400
+        return served
+
+    assert asyncio.run(run()) > 2

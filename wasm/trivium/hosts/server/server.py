@@ -144,7 +144,7 @@ class Server:
         ask = replace(ask, trace=trace)
         if web.streaming(request):
             return await web.stream(request, self.engine.stream(ask))
-        return web.respond(request, await self.engine.infer(ask))
+        return await web.respond(request, await self.engine.infer(ask))
 
     def schema(self, name: str) -> Schema | None:
         """Return what the function `name` takes, if its bundle is here; raise UnknownFunction.

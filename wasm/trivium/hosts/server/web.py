@@ -59,7 +59,7 @@ from ...trace import Open, Tracer
 from .. import limits, tabular
 from . import masking
 from .audio import SOUNDS
-from .callers import Caller, asking
+from .callers import asking
 from .media import IMAGES
 from .session import WAITED
 from .upstream import UNSENDABLE
@@ -325,9 +325,11 @@ class Reply:
         await send(body)
 
 
-def respond(request: Incoming, answer: Answer) -> Reply:
-    """Return the answer in the form the request accepts."""
-    answer = shown(answer, asking.get())
+async def respond(request: Incoming, answer: Answer) -> Reply:
+    """Return the answer in the form the request accepts, as whoever asks may see it."""
+    caller = asking.get()
+    if caller is not None and caller.masked:
+        answer = await masked(answer)
     media = _accepted(request.headers)
     try:
         content = encode(answer, media)
@@ -344,11 +346,10 @@ def reply(request: Incoming, value: object, headers: Mapping[str, str], status: 
     return Reply(encode(value, media), media, headers, status)
 
 
-def shown(answer: Answer, caller: Caller | None) -> Answer:
-    """Return an answer as whoever asked may see it."""
-    if caller is None or not caller.masked:
-        return answer
-    return replace(answer, output=masking.current().output(answer.output))
+async def masked(answer: Answer) -> Answer:
+    """Return an answer without what tells of a person; others are served meanwhile."""
+    output = await asyncio.to_thread(masking.current().output, answer.output)
+    return replace(answer, output=output)
 
 
 async def _wholes(
@@ -358,7 +359,7 @@ async def _wholes(
     async with closing(parts):
         async for part in parts:
             if isinstance(part, Answer):
-                yield shown(part, asking.get())
+                yield await masked(part)
             elif isinstance(part, Fault):
                 yield part
 
