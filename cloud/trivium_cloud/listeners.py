@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ LOOK_S = 15.0
 """How often a task is looked at of which nothing is heard: it may have expired."""
 
 ALIVE = key("told")
+
+log = logging.getLogger("trivium.listeners")
 
 
 class Told:
@@ -130,6 +133,7 @@ class Listeners:
         self._topics: dict[str, Topic] = {}
         self._notices: Any = None
         self._asking = asyncio.Lock()
+        self._leaving: set[asyncio.Future[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -138,7 +142,8 @@ class Listeners:
         try:
             yield
         finally:
-            await stop(hearing, *(topic.pump for topic in self._topics.values()))
+            pumps = (topic.pump for topic in self._topics.values())
+            await stop(hearing, *pumps, *self._leaving)
             await self._redis.aclose()
 
     async def follow(self, place: Place, after: str = "") -> AsyncGenerator[Told, None]:
@@ -169,7 +174,11 @@ class Listeners:
                     return
         finally:
             if topic is not None:
-                await self._leave(topic, listener)
+                leaving = asyncio.ensure_future(self._leave(topic, listener))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
+                # Whoever is in a hurry does not cut it short: a subscription would stay.
+                await asyncio.shield(leaving)
 
     def _join(self, place: Place, listener: Listener) -> Topic:
         topic = self._topics.get(str(place))
@@ -203,7 +212,9 @@ class Listeners:
                     async for notice in notices.listen():
                         # A channel that was just joined may have had something before.
                         self._heard(notice["channel"].decode(), notice["type"])
-            except AWAY:
+            except Exception as error:  # without notices nobody would hear of anything
+                if not isinstance(error, AWAY):
+                    log.exception("notices of tasks broke off")
                 await asyncio.sleep(0.2)
             finally:
                 self._notices = None

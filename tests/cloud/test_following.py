@@ -287,6 +287,38 @@ def test_one_who_leaves_leaves_nothing_behind(cloud: Cloud) -> None:
     work(play())
 
 
+def test_one_who_is_cut_short_leaves_nothing_behind(cloud: Cloud) -> None:
+    """Cancelled again while he leaves, as often as one likes."""
+
+    async def play() -> None:
+        async with cloud.client() as client, cloud.tasks() as tasks:
+            name = await cloud.ask_for(client, "text.mark", "cut", seconds=90.0)
+            redis = tasks.open.ledger.redis
+            channel = f"trivium:told:{Place.of('default', name)}"
+
+            async def listen() -> None:
+                async for _ in tasks.events(CALLER, name):
+                    pass
+
+            async def followed() -> int:
+                return int(dict(await redis.pubsub_numsub(channel))[channel.encode()])
+
+            for times in range(1, 12):
+                async with asyncio.timeout(20):
+                    listening = asyncio.ensure_future(listen())
+                    while not await followed():  # noqa: ASYNC110 # it happens in the Redis
+                        await asyncio.sleep(0.01)
+                    for _ in range(times):
+                        listening.cancel()
+                        await asyncio.sleep(0)
+                    await asyncio.wait({listening})
+                    while await followed():  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+            await client.delete(f"/v1/tasks/{name}")
+
+    work(play())
+
+
 def test_a_restarted_store_is_heard_again(tmp_path: Path) -> None:
     """What happened meanwhile is told once it is back."""
 
