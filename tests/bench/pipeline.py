@@ -95,7 +95,8 @@ def shaped(port: int) -> Iterator[int]:
         open_yet = asyncio.all_tasks(loop)
         for task in open_yet:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*open_yet, return_exceptions=True))
+        if open_yet:
+            loop.run_until_complete(asyncio.wait(open_yet))
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
