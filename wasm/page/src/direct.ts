@@ -1,10 +1,11 @@
 // How is an ask answered while the page tier is still on its way? By the edge, asked from here.
 
+import { events } from "./events";
 import { TriviumError, text } from "./faults";
 import { EVENTS, type Gateway, JSON_TYPE, fault } from "./gateway";
 import { type Packable, pack } from "./msgpack";
 import { type Spans, open } from "./spans";
-import type { Answer, Ask, Bytes, Part, Problem, Said } from "./wire";
+import type { Answer, Ask, Bytes, Problem, Said } from "./wire";
 
 /**
  * Asks the edge; yields the parts, where the answer is streamed, and then the answer.
@@ -35,7 +36,9 @@ export async function* direct(
   try {
     const response = await call.reply;
     if (!response.ok) throw await fault(response);
-    for await (const said of stream ? events(response) : [(await response.json()) as Said]) {
+    const all = stream ? events<Said | Problem>(response) : [(await response.json()) as Said];
+    for await (const said of all) {
+      if (said.kind === "fault") throw TriviumError.from(said);
       // Whoever has the answer asks for no more.
       if (said.kind === "answer") failed = "";
       yield said.kind === "answer" ? arrived(said, performance.now() - begun, why) : said;
@@ -60,22 +63,4 @@ function arrived(answer: Answer, ms: number, why: string): Answer {
   const way = Math.max(0, ms - before - decode - python - run - hop);
   const reason = `${answer.plan.reason}; not page (${why})`;
   return { ...answer, ms: { ...answer.ms, hop: hop + way }, plan: { ...answer.plan, reason } };
-}
-
-/** Cuts server-sent events, each of one line of data, out of a reply. */
-async function* events(response: Response): AsyncGenerator<Said> {
-  const decoder = new TextDecoder();
-  const reader = response.body?.getReader();
-  let rest = "";
-  for (let each = await reader?.read(); each?.value; each = await reader?.read()) {
-    const cut = (rest + decoder.decode(each.value, { stream: true })).split("\n\n");
-    rest = cut.pop() ?? "";
-    for (const event of cut) {
-      const data = /^data: (.*)$/m.exec(event)?.[1];
-      if (data === undefined) continue;
-      const said = JSON.parse(data) as Answer | Part | Problem;
-      if (said.kind === "fault") throw TriviumError.from(said);
-      yield said;
-    }
-  }
 }

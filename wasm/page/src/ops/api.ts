@@ -1,5 +1,7 @@
 // How does the operators' page ask the gateway?
 
+import { events } from "../events";
+
 /** What is said of some asks together; null where there was nothing to say it of. */
 export interface Told {
   asks: number;
@@ -167,18 +169,8 @@ export class Api {
 
   /** Calls `heard` for each event until `signal` ends it; settles when the stream ends. */
   async live(heard: (tick: { minute: Told | null }) => void, signal: AbortSignal): Promise<void> {
-    const { body } = await this.fetch("live", {}, signal);
-    const reader = body?.getReader();
-    const decoder = new TextDecoder();
-    let rest = "";
-    for (let each = await reader?.read(); each?.value; each = await reader?.read()) {
-      const cut = (rest + decoder.decode(each.value, { stream: true })).split("\n\n");
-      rest = cut.pop() ?? "";
-      for (const event of cut) {
-        const data = /^data: (.*)$/m.exec(event)?.[1];
-        if (data !== undefined) heard(JSON.parse(data) as { minute: Told | null });
-      }
-    }
+    const response = await this.fetch("live", {}, signal);
+    for await (const tick of events<{ minute: Told | null }>(response)) heard(tick);
   }
 
   private async fetch(

@@ -2,7 +2,7 @@
 
 import { make } from "../elements";
 import type { Alert, Broken, Group, Objective, Overview, Road, Version } from "./api";
-import { chart } from "./charts";
+import { type Line, chart } from "./charts";
 import { type Column, card, count, ms, share, table, tier, trace, when } from "./words";
 
 const STAGES: [string, string][] = [
@@ -26,7 +26,8 @@ function chosen({ series, step }: Overview): (index: number) => void {
 export function now(seen: Overview): HTMLElement[] {
   const { series, total } = seen;
   const choose = chosen(seen);
-  const line = (name: string): (number | null)[] => series.lines[name] ?? [];
+  const lines = (...of: [label: string, colour: string, name?: string][]): Line[] =>
+    of.map(([label, colour, name]) => ({ label, colour, values: series.lines[name ?? label] ?? [] }));
   const tiles: [string, string | null, string][] = [
     ["asks", total ? count(total.asks) : "0", "in this time"],
     [
@@ -47,7 +48,6 @@ export function now(seen: Overview): HTMLElement[] {
       make("li", {}, make("span", {}, name), make("b", {}, value ?? "–"), make("small", {}, more)),
     ),
   );
-  const parts = STAGES.map(([label, colour]) => ({ label, colour, values: line(label) }));
   return [
     alerts(seen.alerts, seen.trouble),
     list,
@@ -58,30 +58,26 @@ export function now(seen: Overview): HTMLElement[] {
         title: "Asks a second",
         unit: "/s",
         at: series.at,
-        lines: [
-          { label: "asks", colour: "--page", values: line("asks") },
-          { label: "too late", colour: "--edge", values: line("late") },
-          { label: "failed", colour: "--bad", values: line("failed") },
-        ],
+        lines: lines(["asks", "--page"], ["too late", "--edge", "late"], ["failed", "--bad"]),
         choose,
       }),
       chart({
         title: "How long asks took",
         unit: "ms",
         at: series.at,
-        lines: [
-          { label: "99 of 100", colour: "--cloud", values: line("p99") },
-          { label: "95 of 100", colour: "--edge", values: line("p95") },
-          { label: "median", colour: "--page", values: line("p50") },
-        ],
+        lines: lines(
+          ["99 of 100", "--cloud", "p99"],
+          ["95 of 100", "--edge", "p95"],
+          ["median", "--page", "p50"],
+        ),
         choose,
       }),
-      chart({ title: "Where the time went", unit: "ms", at: series.at, lines: parts, stacked: true, choose }),
+      chart({ title: "Where the time went", unit: "ms", at: series.at, lines: lines(...STAGES), stacked: true, choose }),
       chart({
         title: "What it cost",
         unit: "",
         at: series.at,
-        lines: [{ label: "spent", colour: "--cloud", values: line("spent") }],
+        lines: lines(["spent", "--cloud"]),
         choose,
       }),
     ),
