@@ -27,7 +27,7 @@ import numpy as np
 
 from trivium.contract import Tier
 from trivium.errors import BundleError
-from trivium.hosts.server.check import BROWSERS, FLAGS
+from trivium.hosts.server.check import FLAGS, browser
 
 from .measure import Feed
 
@@ -73,11 +73,6 @@ def available() -> list[str]:
             # Without a GPU, Chromium draws WebGPU in software: right, and very slow.
             found += ["webgpu"] if gpu() else []
     return found
-
-
-def browser() -> str | None:
-    """Return the Chromium found here, or none."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def gpu() -> bool:

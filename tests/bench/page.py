@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from bench.record import Record, percentile
 from bench.servers import KEY, SENTENCE, ZOO, free_port
 from trivium.contract import Tier
 from trivium.hosts.server.bundles import Bundle
-from trivium.hosts.server.check import BROWSERS, FLAGS
+from trivium.hosts.server.check import FLAGS, browser
 from trivium.hosts.server.serve import Process
 
 WARM_S = 3.0
@@ -50,8 +49,8 @@ ASK = """async ([name, inputs, rounds, warm]) => {
 
 def run() -> Iterator[Record]:
     """Ask a sentence and a 12-megapixel photo in the page, beside native onnxruntime."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    path = browser()
+    if path is None:
         print("page: skipped, no chromium was found", file=sys.stderr)
         return
     from playwright.sync_api import sync_playwright
@@ -65,7 +64,7 @@ def run() -> Iterator[Record]:
     }
     with Process(Tier.EDGE, "127.0.0.1", port, settings) as edge, sync_playwright() as playwright:
         edge.wait()
-        chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
+        chromium = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         page = chromium.new_page()
         page.set_default_timeout(300_000)
         started = time.perf_counter()

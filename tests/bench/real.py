@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import selectors
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from bench.servers import KEY, ZOO, free_port
 from bench.world import Way, World
 from trivium.contract import MSGPACK, Ask, Blob, Tier, encode
 from trivium.hosts.server.bundles import Bundle
-from trivium.hosts.server.check import BROWSERS, FLAGS
+from trivium.hosts.server.check import FLAGS, browser
 from trivium.hosts.server.serve import Process
 
 HERE = Path(__file__).with_name("scenarios") / "real"
@@ -84,8 +83,8 @@ class Fared(msgspec.Struct):
 
 def run() -> Iterator[Record]:
     """Play each scenario for real and in the simulator."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+    chrome = browser()
+    if chrome is None:
         print("real: skipped, no chromium was found", file=sys.stderr)
         return
     from playwright.sync_api import sync_playwright
@@ -115,7 +114,7 @@ def run() -> Iterator[Record]:
         )
         with edge:
             edge.wait()
-            chromium = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
+            chromium = playwright.chromium.launch(executable_path=chrome, args=list(FLAGS))
             for path in sorted(HERE.glob("*.toml")):
                 page = opened(chromium, origin)
                 scenario = measured(page, edge.url, read(path))

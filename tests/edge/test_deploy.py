@@ -6,7 +6,6 @@ import functools
 import http.server
 import json
 import re
-import shutil
 import stat
 import subprocess
 import sys
@@ -18,9 +17,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+import headless
 from debian import program
 from trivium.errors import TierError
-from trivium.hosts.server.check import BROWSERS, FLAGS
 from trivium_edge import deploy
 
 EDGE, CLOUD = Path("edge/deploy"), Path("cloud/deploy")
@@ -191,19 +190,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.mark.browser
 def test_a_site_answers_by_itself(site: str) -> None:
     """The page's own models, from any CDN: no gateway is asked, for there is none."""
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no chromium was found")
-    sync = pytest.importorskip("playwright.sync_api")
-    with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        page = chromium.new_page()
+    with headless.chromium() as launched:
+        page = launched.new_page()
         page.goto(site)
         page.wait_for_function("window.trivium")
         answer: Any = page.evaluate(
             "trivium.infer('document.type', {document: new Blob(['{\"a\": 1}'])},"
             " {budget: {reach: 'page'}})"
         )
-        chromium.close()
     assert answer["tier"] == "page"
     assert answer["output"]

@@ -15,11 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+import headless
 import samples
 import toys
 from debian import program
 from trivium.contract import Tier
-from trivium.hosts.server.check import BROWSERS, FLAGS
 from trivium.hosts.server.serve import Process, _free_ports, _joined, _traced
 
 DIST = Path("wasm/page/dist")
@@ -91,14 +91,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no chromium was found")
-    sync = pytest.importorskip("playwright.sync_api")
-    with sync.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
+    with headless.chromium() as launched:
+        yield launched
 
 
 def test_what_broke_is_seen(system: System, chromium: Any) -> None:

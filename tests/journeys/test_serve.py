@@ -24,11 +24,11 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+import headless
 import videos
 from trivium.contract import Ask, Blob, Tier
 from trivium.engine import Engine
 from trivium.hosts.server.bundles import Bundle
-from trivium.hosts.server.check import BROWSERS, FLAGS
 from trivium.hosts.server.host import ServerHost
 
 ROOT = Path(__file__).parents[2]
@@ -187,14 +187,8 @@ class Serve:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """Return a headless Chromium."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip("no chromium was found")
-    sync = pytest.importorskip("playwright.sync_api")
-    with sync.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
+    with headless.chromium() as launched:
         yield launched
-        launched.close()
 
 
 class Tab:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +16,13 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def headless() -> Iterator[Any]:
     """Return a headless Chromium; for one module, since its event loop would be in others' way."""
+    from headless import chromium
     from page.gateway import DIST
-    from trivium.hosts.server.check import BROWSERS, FLAGS
 
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no chromium was found")
     if not DIST.is_dir():
         pytest.skip("the page is not built: scripts/install")
-    sync = pytest.importorskip("playwright.sync_api")
-    with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield chromium
-        chromium.close()
+    with chromium() as launched:
+        yield launched
 
 
 @pytest.fixture

@@ -72,6 +72,11 @@ _PAGE = """async ([name, inputs, options]) => {
 }"""
 
 
+def browser() -> str | None:
+    """Return the Chromium found here, or none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 class Row(msgspec.Struct):
     """One sample asked on one tier; `output` is for people."""
 
@@ -141,8 +146,8 @@ class Checker:
 
     def page(self, url: str) -> Iterator[Row]:
         """Ask the page tier in a headless browser, or say that it was skipped."""
-        browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-        if browser is None:
+        path = browser()
+        if path is None:
             _say("page: skipped, no chromium was found")
             return
         try:
@@ -152,7 +157,7 @@ class Checker:
             return
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(
-                executable_path=browser, headless=True, args=list(FLAGS)
+                executable_path=path, headless=True, args=list(FLAGS)
             )
             try:
                 page = chromium.new_page()
