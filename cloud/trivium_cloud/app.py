@@ -10,15 +10,14 @@ from litestar import Litestar
 
 import trivium
 from trivium.contract import Tier
-from trivium.hosts.server import logs, masking, openapi, telemetry, web
+from trivium.hosts.server import logs, openapi, web
 from trivium.hosts.server.access import Access, Keys
-from trivium.hosts.server.server import Server
-from trivium.hosts.server.signing import Trust
 from trivium.trace import Span
 
 from . import following
 from .cache import Cache
 from .multimodal import Multimodal
+from .opening import opened
 from .outside import Fetcher
 from .parts import MOST_BYTES
 from .quotas import Quotas
@@ -33,16 +32,7 @@ def create_app(
     """Return the cloud's application; `emit` takes spans in place of the configured export."""
     settings = settings or Settings.from_env(os.environ)
     logs.configure(os.environ, Tier.CLOUD)
-    masking.install(masking.Masker(settings.access.mask_file))
-    server = Server(
-        Tier.CLOUD,
-        settings.bundles,
-        Trust.read(settings.trust, unsigned=settings.unsigned),
-        development=settings.development,
-        gpu=True,
-    )
-    spans = None if emit else telemetry.telemetry(os.environ, server.metrics.take)
-    server.engine.tracer.emit = emit or spans
+    server, spans = opened(settings, emit, Tier.CLOUD)
     # Counters need no disk: where answers are kept they cost less than where tasks are.
     quotas = Quotas(settings.cache_url or settings.redis_url, settings.limits)
     admit = quotas.admitting(Access(settings.access, Keys(settings.keys)))

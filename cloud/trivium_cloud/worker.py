@@ -25,12 +25,11 @@ from docket import CurrentExecution, Docket, Execution
 from msgspec.structs import replace
 from redis.exceptions import RedisError
 
-from trivium.contract import JSON, Answer, Fault, Part, Tier, decode, encode
+from trivium.contract import JSON, Answer, Fault, Part, decode, encode
 from trivium.errors import Cancelled, NotFound, RunFailed, TriviumError
-from trivium.hosts.server import logs, masking, telemetry
+from trivium.hosts.server import logs, masking
 from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.server import Server
-from trivium.hosts.server.signing import Trust
 from trivium.hosts.server.task import StepState
 from trivium.hosts.server.upstream import UNSENDABLE
 from trivium.kinds import Audio, Image
@@ -41,6 +40,7 @@ from trivium.trace import Span
 
 from .cache import Cache
 from .ledger import AWAY, Claim, Ledger, Place, Record, digest, overdue, surely
+from .opening import opened
 from .queue import RUN, TELL, queue
 from .settings import Settings
 from .store import stop
@@ -299,17 +299,7 @@ async def working(
     settings: Settings, emit: Callable[[Span], None] | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Do tasks until the block ends; what it gives runs for ever."""
-    masking.install(masking.Masker(settings.access.mask_file))
-    server = Server(
-        Tier.CLOUD,
-        settings.bundles,
-        Trust.read(settings.trust, unsigned=settings.unsigned),
-        development=settings.development,
-        gpu=True,
-    )
-    server.metrics.service = server.engine.tracer.service = "worker"
-    spans = None if emit else telemetry.telemetry(os.environ, server.metrics.take)
-    server.engine.tracer.emit = emit or spans
+    server, spans = opened(settings, emit, "worker")
     ledger = Ledger(settings.redis_url, settings.task_keep)
     teller = Teller(ledger, settings)
     cache = Cache(server, settings)
