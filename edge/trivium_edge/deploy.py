@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from trivium.contract import JSON, Tier, encode
 from trivium.errors import BundleError, TierError
 from trivium.hosts.server.bundles import MANIFEST, SIGNATURE, Bundle, find
-from trivium.hosts.server.serve import KEYS, ZOO, build, functions
+from trivium.hosts.server.serve import KEYS, ZOO, add_functions, build, functions
 from trivium.hosts.server.signing import Trust
 
 from . import wheel
@@ -50,14 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--target", choices=("compose", "static"), required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
-    parser.add_argument(
-        "--functions",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FOLDER",
-        help="a folder with a function of yours, or with several; may be repeated",
-    )
+    add_functions(parser)
     parser.add_argument("--host", default="localhost", help="the name it is reached by (localhost)")
     options = parser.parse_args(arguments)
     out: Path = options.out

@@ -17,6 +17,7 @@ OFFSET = "application/offset+octet-stream"
 _ID = "0f9c2e6b7a1d4c3e8b5a6f7d8e9c0a1b"
 _DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _STRING = {"type": "string"}
+_OBJECT = {"type": "object"}
 _TUS = {"type": "string", "enum": ["1.0.0"]}
 
 
@@ -147,7 +148,10 @@ def _operation(summary: str, name: str, *parameters: Any, **more: Any) -> dict[s
 
 
 def _json(ref: str, description: str, example: Any) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{ref}"}
+    return _plain(description, example, {"$ref": f"#/components/schemas/{ref}"})
+
+
+def _plain(description: str, example: Any, schema: dict[str, str] = _OBJECT) -> dict[str, Any]:
     return {"description": description, "content": {JSON: {"schema": schema, "example": example}}}
 
 
@@ -281,6 +285,7 @@ def tasks() -> dict[str, Any]:
     one = {"200": _json("Task", "the task as it is", TASK)}
     listing = {"tasks": [{**TASK, "answer": None}], "next": None}
     ticket = {"protocol": f"trivium.ticket.{_ID}", "seconds": 30}
+    secret = {"secret": "whsec_…"}
     return {
         "/v1/tasks": {
             "get": _operation(
@@ -288,12 +293,7 @@ def tasks() -> dict[str, Any]:
                 "TaskList",
                 query("after", {"type": "string", "pattern": "^([0-9a-f]{32})?$"}),
                 query("most", {"type": "integer", "minimum": 1, "maximum": 200}),
-                responses={
-                    "200": {
-                        "description": "some of them, and after which one to go on",
-                        "content": {JSON: {"schema": {"type": "object"}, "example": listing}},
-                    }
-                },
+                responses={"200": _plain("some of them, and after which one to go on", listing)},
             )
         },
         "/v1/tasks/{task_id}": {
@@ -328,26 +328,14 @@ def tasks() -> dict[str, Any]:
                 "Let a page hear of a task by a WebSocket, at …/ws",
                 "TaskTicket",
                 name,
-                responses={
-                    "201": {
-                        "description": "a protocol to offer, once, for so many seconds",
-                        "content": {JSON: {"schema": {"type": "object"}, "example": ticket}},
-                    }
-                },
+                responses={"201": _plain("a protocol to offer, once, for so many seconds", ticket)},
             )
         },
         "/v1/webhooks/secret": {
             "get": _operation(
                 "What your webhooks are signed with",
                 "WebhookSecret",
-                responses={
-                    "200": {
-                        "description": "the secret, by the Standard Webhooks scheme",
-                        "content": {
-                            JSON: {"schema": {"type": "object"}, "example": {"secret": "whsec_…"}}
-                        },
-                    }
-                },
+                responses={"200": _plain("the secret, by the Standard Webhooks scheme", secret)},
             )
         },
     }

@@ -63,14 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cloud-port", type=_number, default=8081, help="the cloud's port (%(default)s)"
     )
-    parser.add_argument(
-        "--functions",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FOLDER",
-        help="a folder with a function of yours, or with several; may be repeated",
-    )
+    add_functions(parser)
     parser.add_argument(
         "--reload",
         action="store_true",
@@ -286,6 +279,18 @@ def _bundles(roots: Sequence[Path]) -> tuple[list[Bundle], list[check.Row], list
         except TriviumError as error:
             refused.append(check.Row.refused(folder.name, error))
     return known, refused, absent
+
+
+def add_functions(parser: argparse.ArgumentParser) -> None:
+    """Let a command take functions of its user's."""
+    parser.add_argument(
+        "--functions",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help="a folder with a function of yours, or with several; may be repeated",
+    )
 
 
 def functions(folder: Path) -> Iterator[Path]:
