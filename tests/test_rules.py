@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,14 +110,14 @@ def test_the_public_door_is_sorted_and_true() -> None:
 
 @pytest.mark.parametrize("module", [edge, cloud])
 def test_every_setting_is_documented(module: object) -> None:
-    """By its variable's name, in the README."""
-    readme = (ROOT / "README.md").read_text()
+    """By its variable's name, where operators look."""
+    told = (ROOT / "DEPLOY.md").read_text()
     prefix: str = module.PREFIX  # type: ignore[attr-defined]
     for field in fields(module.Settings):  # type: ignore[attr-defined]
         group = {"access": Policy, "tls": Tls}.get(field.name)
         for setting in fields(group) if group else [field]:
             names = (f"`{each}{setting.name.upper()}`" for each in (prefix, "TRIVIUM_"))
-            assert any(name in readme for name in names), setting.name
+            assert any(name in told for name in names), setting.name
 
 
 def test_every_script_is_documented() -> None:
@@ -124,6 +125,31 @@ def test_every_script_is_documented() -> None:
     readme = (ROOT / "README.md").read_text()
     for script in (ROOT / "scripts").iterdir():
         assert f"scripts/{script.name}" in readme
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the places in a document that a link may name, as GitHub makes them of headings."""
+    heads = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head).strip().lower().replace(" ", "-") for head in heads}
+
+
+def test_every_link_leads_somewhere() -> None:
+    """From one document to a file, or to a heading."""
+    folders = ("", "models", "models/studies", "tests/bench/results", "tests/bench/scenarios")
+    for document in (path for folder in folders for path in (ROOT / folder).glob("*.md")):
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", document.read_text()):
+            name, _, anchor = link.partition("#")
+            path = document.parent / name if name else document
+            assert path.exists(), f"{document}: {link}"
+            assert not anchor or anchor in anchors(path), f"{document}: {link}"
+
+
+def test_every_built_in_function_is_in_the_readmes_table() -> None:
+    """With what it weighs, how good it is, and what it is not for."""
+    readme = (ROOT / "README.md").read_text()
+    for folder in (ROOT / "models" / "functions").iterdir():
+        rows = re.findall(rf"^\| `{re.escape(folder.name)}`.*$", readme, re.MULTILINE)
+        assert [row.count(" | ") for row in rows] == [4], folder.name
 
 
 def test_files_stay_readable() -> None:

@@ -88,9 +88,9 @@ def test_a_system_is_written_whole(written: Path) -> None:
 
 def test_every_setting_that_is_named_is_one(written: Path) -> None:
     """A misspelt one would be ignored in silence."""
-    readme = Path("README.md").read_text()
+    told = Path("DEPLOY.md").read_text()
     for name in set(re.findall(r"TRIVIUM_[A-Z_]+", (written / "compose.yaml").read_text())):
-        assert f"`{name}`" in readme, name
+        assert f"`{name}`" in told, name
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(written: Path) -> None:
