@@ -26,7 +26,7 @@ from trivium.errors import BadInput, BudgetError, TierError, TriviumError
 from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.upstream import UNSENDABLE
-from trivium.run import Journal, Step
+from trivium.run import Journal, Step, weigh
 
 from . import store
 from .names import Held, Name, digest
@@ -315,13 +315,9 @@ class Cache:
         of = self._of(ask)
         if of is None:
             return None
-        size = sum(
-            len(each if isinstance(each, str) else each.data) for each in ask.inputs.values()
-        )
-        size += sum(MOST for name in held if name not in ask.inputs)
         work = partial(digest, caller.tenant, ask, of, held)
         try:
-            found = await asyncio.to_thread(work) if size > BIG else work()
+            found = await asyncio.to_thread(work) if weigh(ask) > BIG else work()
         except (UnicodeEncodeError, TypeError, OverflowError):
             return None  # nothing that could be sent; who answers will say so
         if found is None:

@@ -16,7 +16,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from trivium.contract import EVENTS
 from trivium.errors import BadInput, TriviumError
 from trivium.hosts.server.callers import Admit
-from trivium.hosts.server.task import Task
+from trivium.hosts.server.task import TICKET, WORD, Task
 from trivium.nouns import Noun
 
 from . import webhooks
@@ -24,11 +24,6 @@ from .listeners import Told, refusal
 from .settings import Settings
 from .store import stop
 from .tasks import TICKET_S, Listing, Tasks
-
-WORD = "trivium"
-TICKET = f"{WORD}.ticket."
-"""A page that has a ticket offers two protocols for its WebSocket: WORD, and this with the ticket.
-It can't send headers, and URLs are written down."""
 
 KEEP_S = 15.0
 """After so long without an event, a sign that the connection is alive."""

@@ -28,6 +28,7 @@ from trivium.errors import BudgetError, Conflict, NotFound, QuotaExceeded, RunFa
 from trivium.hosts.server import masking
 from trivium.hosts.server.task import Event, StepState, Task
 from trivium.nouns import Noun
+from trivium.run import weigh
 
 from .store import connect, key
 
@@ -181,8 +182,7 @@ class Ledger:
         """
         now = time.time() * 1e3
         deadline = now + seconds * 1e3
-        sizes = (len(each if isinstance(each, str) else each.data) for each in ask.inputs.values())
-        if sum(sizes) < LARGE:
+        if weigh(ask) < LARGE:
             kept, beside = Kept.of(ask)
         else:  # others are answered while some megabytes are hashed
             kept, beside = await asyncio.to_thread(Kept.of, ask)

@@ -113,13 +113,10 @@ class Multimodal:
     async def _task(
         self, caller: Caller, request: web.Incoming, wanted: Wanted, ask: Ask
     ) -> ASGIApp:
-        key = request.headers.get("idempotency-key", "")
-        if len(key) > 255 or not key.isascii() or not (key.isprintable() or not key):
-            raise BadInput("the Idempotency-Key must be at most 255 printable characters of ASCII")
         task = await self.tasks.accept(
             caller,
             ask,
-            idempotency=key,
+            idempotency=request.headers.get("idempotency-key", ""),
             webhook=wanted.webhook,
             seconds=wanted.timeout if wanted.later else None,
         )

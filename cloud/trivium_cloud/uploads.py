@@ -156,9 +156,7 @@ class Uploads:
             ClientException: the pieces are not what the digest says (460).
         """
         stated, _ = await _settled(lambda: self._look(caller, name))
-        with (
-            _locked(stated.with_suffix(".data"), wait=False) as file,
-        ):
+        with _locked(stated.with_suffix(".data"), wait=False) as file:
             # Again, for another may have written before it was locked.
             _, upload = await _settled(lambda: self._look(caller, name))
             if offset != upload.offset:

@@ -22,12 +22,11 @@ from datetime import UTC, datetime, timedelta
 import docket
 import uvloop
 from docket import CurrentExecution, Docket, Execution
-from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from trivium.contract import JSON, Answer, Fault, Part, decode, encode
 from trivium.errors import Cancelled, NotFound, RunFailed, TriviumError
-from trivium.hosts.server import logs, masking
+from trivium.hosts.server import logs, web
 from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.task import StepState
@@ -240,9 +239,7 @@ class Work:
                         await book.part(part)
         assert answer is not None
         if record.masked:
-            masker, output = masking.current(), answer.output
-            hidden = await self._server.host.work(lambda: masker.output(output))
-            answer = replace(answer, output=hidden)
+            answer = await web.masked(answer)
         try:
             encode(answer)
         except UNSENDABLE as error:

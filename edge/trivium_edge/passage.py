@@ -23,7 +23,7 @@ from trivium.contract import JSON, Problem, encode
 from trivium.errors import TierUnreachable, TriviumError, Unauthenticated
 from trivium.hosts.server import web
 from trivium.hosts.server.callers import HEADERS, Admit, behalf
-from trivium.hosts.server.task import Event
+from trivium.hosts.server.task import TICKET, Event
 from trivium.trace import Tracer
 
 ASKED = "/v1/multimodal"
@@ -52,7 +52,6 @@ _HOP = frozenset(
     }
 )
 _OWN = frozenset({"date", "server"})
-_TICKET = "trivium.ticket."
 _SOCKET = "sec-websocket-"
 
 log = logging.getLogger("trivium.passage")
@@ -128,7 +127,7 @@ class Passage:
         except Unauthenticated:
             offered: Any = scope.get("subprotocols") or ()
             # A ticket is the cloud's own, and all that it looks at.
-            if self._secure is not None and not any(_TICKET in each for each in offered):
+            if self._secure is not None and not any(TICKET in each for each in offered):
                 raise
             return onward, False
         onward = {

@@ -10,6 +10,7 @@ from typing import Any
 from ...contract import EVENTS, JSON, MSGPACK, PROBLEM
 from ...kinds import KINDS
 from ...nouns import Noun
+from .task import TICKET
 
 MULTIMODAL = "/v1/multimodal"
 FORM = "multipart/form-data"
@@ -284,7 +285,7 @@ def tasks() -> dict[str, Any]:
 
     one = {"200": _json("Task", "the task as it is", TASK)}
     listing = {"tasks": [{**TASK, "answer": None}], "next": None}
-    ticket = {"protocol": f"trivium.ticket.{_ID}", "seconds": 30}
+    ticket = {"protocol": TICKET + _ID, "seconds": 30}
     secret = {"secret": "whsec_…"}
     return {
         "/v1/tasks": {

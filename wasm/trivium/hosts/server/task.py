@@ -12,6 +12,11 @@ Status = Literal["pending", "running", "done", "failed", "cancelled", "expired"]
 FINAL = frozenset({"done", "failed", "cancelled", "expired"})
 """Nothing more happens to a task with one of these."""
 
+WORD = "trivium"
+TICKET = f"{WORD}.ticket."
+"""A page that has a ticket offers two protocols for its WebSocket: WORD, and this with the ticket.
+It can't send headers, and URLs are written down."""
+
 
 class StepState(Noun, frozen=True, kw_only=True):
     """One step of a pipeline; `ms` is what it took, once it ended."""
