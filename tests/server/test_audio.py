@@ -15,8 +15,6 @@ from trivium.contract import Blob, Resident
 from trivium.errors import BadInput, RunFailed, TooLarge, TriviumError
 from trivium.hosts.server.audio import samples
 
-LOSSLESS = ("audio/wav", "audio/flac")
-
 
 def heard(blob: Blob) -> sounds.Floats:
     tensor = samples(blob)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,
 )
 from prometheus_client.parser import text_string_to_metric_families
 
+import toys
 from servers import CLOUD_KEY, KEY, ORIGIN, Servers
+from trivium.contract import Tier
 from trivium.hosts.server.metrics import SECONDS, Metrics
+from trivium.hosts.server.server import Server
+from trivium.hosts.server.telemetry import Telemetry
 from trivium.trace import Span
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -117,6 +123,18 @@ def test_a_server_shows_requests_by_class_and_its_state(shared: Servers) -> None
     assert {"trivium_breaker_open", "trivium_queue_ms", "process_resident_memory_bytes"} <= {
         sample.name for sample in seen.samples
     }
+
+
+def test_spans_that_are_lost_are_shown() -> None:
+    """By the server whose queue was full."""
+    server, spans = Server(Tier.EDGE, [], toys.trust()), Telemetry()
+
+    async def running() -> float:
+        async with server.running(spans):
+            spans.lost = 3
+            return shown(server.metrics).value("trivium_spans_lost", service="edge")
+
+    assert asyncio.run(running()) == 3.0
 
 
 def test_openmetrics_carries_exemplars(shared: Servers) -> None:

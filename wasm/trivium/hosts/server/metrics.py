@@ -117,6 +117,10 @@ class Metrics:
         """Show the state of `server` too."""
         self.shown.append(lambda: state(self.service, server))
 
+    def losing(self, lost: Callable[[], float]) -> None:
+        """Show how many spans were lost."""
+        LOST.labels(self.service).set_function(lost)
+
     def name(self, function: str) -> str:
         """Return the function's name as a label."""
         if function not in self._names:

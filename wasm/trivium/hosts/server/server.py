@@ -107,6 +107,8 @@ class Server:
     async def running(self, spans: Telemetry | None) -> AsyncIterator[None]:
         """Follow changed bundles in development mode; at the end let threads and spans go."""
         watching = asyncio.ensure_future(self.watch()) if self._development else None
+        if spans:
+            self.metrics.losing(lambda: spans.lost)
         try:
             async with self.metrics.watching():
                 yield
