@@ -35,7 +35,6 @@ SCRAPE_S = 10.0
 """How often the tiers' own figures are looked at."""
 
 MOST_TEXT = 20_000
-MOST_SPANS = 512
 
 FEEDBACK = Counter(
     "trivium_feedback", "What people said of answers", ["service", "function", "good"]

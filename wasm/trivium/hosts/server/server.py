@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from ...contract import Road, Schema, Tier, Upstream
 from ...engine import Engine
 from ...errors import BundleError, UnknownFunction
 from ...function import Function
-from ...trace import Span, Tracer
 from . import web
 from .bundles import DIGEST, SIGNATURE, Bundle, find
 from .callers import Admit, Caller, asking, told
@@ -45,18 +44,11 @@ class Server:
         trust: Trust,
         *,
         upstream: Upstream | None = None,
-        emit: Callable[[Span], None] | None = None,
         development: bool = False,
         gpu: bool = False,
     ) -> None:
         self.host = ServerHost(gpu=gpu, log=f"trivium.{tier}")
-        self.engine = Engine(
-            tier,
-            self.host,
-            upstream=upstream,
-            tracer=Tracer(tier, emit),
-            development=development,
-        )
+        self.engine = Engine(tier, self.host, upstream=upstream, development=development)
         self.metrics = Metrics(tier)
         self.metrics.of(self)
         self.bundles: dict[str, Bundle] = {}
