@@ -200,10 +200,10 @@ class Metrics:
             ALIKE.labels(*labels).observe(said["trivium.alike"])
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all there is, for prometheus_client's writers."""
-        yield from REGISTRY.collect()
+        """Yield all there is, first how the server is now: views keep so many samples of it."""
         for each in self.shown:
             yield from each()
+        yield from REGISTRY.collect()
 
     @contextlib.asynccontextmanager
     async def watching(self) -> Any:
