@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from trivium.hosts.server.child import Child
@@ -38,11 +39,12 @@ class Kept(Child):
 
 
 def port() -> int:
-    """Return a port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found: int = probe.getsockname()[1]
-        return found
+    """Return a port that nobody uses, and that no connection is given while its server is away."""
+    while True:
+        found = 20_000 + secrets.randbelow(12_000)  # Linux gives connections those from 32768 on
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", found))
+            return found
 
 
 def found(program: str) -> str:

@@ -28,6 +28,12 @@ from trivium_cloud import cache, shelves
 T = TypeVar("T")
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a store be slow, as where much runs beside these tests; what that costs is shelves'."""
+    monkeypatch.setattr(shelves, "PATIENCE_S", 10.0)
+
+
 def test_an_answer_is_given_again(bundles: Path, store: str) -> None:
     """The same output, said to be kept, at no price, with this ask's own trace."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import pytest
 import websockets
 
+import stores
 from servers import work
 from trivium.contract import Tier
 from trivium.hosts.server.serve import Process
@@ -55,12 +55,9 @@ class Cloud(Site):
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """Return a site with a cloud and a worker."""
     folder = tmp_path_factory.mktemp("cloud")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with Valkey(folder / "store") as valkey:
         made = Cloud(folder, valkey.url)
-        process = Process(Tier.CLOUD, "127.0.0.1", port, made.environ())
+        process = Process(Tier.CLOUD, "127.0.0.1", stores.port(), made.environ())
         made.url = process.url
         with process, made.worker():
             process.wait()
@@ -236,7 +233,12 @@ def test_one_who_does_not_listen_is_given_up_and_slows_nobody(cloud: Cloud) -> N
                 assert (await anext(each)).status == "pending"
                 assert (await anext(each)).status == "running"
             waiting = [asyncio.ensure_future(anext(each)) for each in (slow, quick)]
-            await asyncio.sleep(0.2)
+            topics = tasks.open.listeners._topics
+            await until(lambda: str(where) in topics, "they listen")
+            async with asyncio.timeout(20):
+                await topics[str(where)].ready.wait()
+            # Then they read once more what was before.
+            await asyncio.sleep(0.5)
             for number in range(MOST_WAITING + 50):
                 await tasks.open.ledger.change(where, event=("part", b'{"output":1}'))
                 if number == 0:
@@ -244,7 +246,6 @@ def test_one_who_does_not_listen_is_given_up_and_slows_nobody(cloud: Cloud) -> N
                 else:
                     async with asyncio.timeout(5):
                         await anext(quick)
-            await asyncio.sleep(0.2)
             told = await anext(slow)
             assert (told.event.event, told.last) == ("error", True)
             assert told.event.data.code == "tier_overloaded"

@@ -26,6 +26,7 @@ from tusclient.client import TusClient
 
 import samples
 import servers
+import stores
 import toys
 from servers import CLOUD_KEY, Room, chunks, said, work
 from trivium.contract import Input
@@ -340,13 +341,12 @@ def test_whatever_pieces_are_sent_the_file_is_what_was_sent(
     work(run())
 
 
-def until(there: Callable[[], bool]) -> None:
+def until(there: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until something is so."""
-    for _ in range(1000):
-        if there():
-            return
+    ends = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < ends, "it does not come"
         time.sleep(0.01)
-    raise AssertionError("it does not come")
 
 
 class Real:
@@ -355,8 +355,7 @@ class Real:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         zoo(folder / "zoo")
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port = found.getsockname()[1]
+        self.port = stores.port()
         self.url = f"http://127.0.0.1:{self.port}{PATH}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -373,12 +372,16 @@ class Real:
                 "TRIVIUM_CLOUD_UPLOADS": str(self.folder / "uploads"),
             },
         )
-        for _ in range(400):
-            with contextlib.suppress(httpx.HTTPError):
-                httpx.get(f"http://127.0.0.1:{self.port}/health/live")
-                return
-            time.sleep(0.05)
-        raise AssertionError("the cloud does not start")
+        until(self.listens, 60)
+
+    def listens(self) -> bool:
+        """Return whether it takes connections, which it does once it can answer."""
+        assert self.process is not None
+        assert self.process.poll() is None, "the cloud ended"
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        return False
 
     def kill(self, how: int = signal.SIGKILL) -> None:
         """End it, at once unless told otherwise."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import stores
 import toys
 from trivium.contract import Sample
 from trivium.hosts.server import signing
@@ -55,10 +56,7 @@ class Serve:
     """The running command, and what it has said."""
 
     def __init__(self, home: Path, *arguments: str) -> None:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            two.bind(("127.0.0.1", 0))
-            self.port, self.cloud_port = one.getsockname()[1], two.getsockname()[1]
+        self.port, self.cloud_port = stores.port(), stores.port()
         ports = ("--port", str(self.port), "--cloud-port", str(self.cloud_port))
         self.process = subprocess.Popen(
             [*COMMAND, *ports, *arguments], cwd=home, stderr=subprocess.PIPE, text=True

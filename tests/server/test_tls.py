@@ -26,6 +26,7 @@ from cryptography.x509.oid import NameOID
 from websockets.asyncio.client import connect
 
 import samples
+import stores
 import toys
 from trivium.hosts.server.access import Policy
 from trivium.hosts.server.child import Child
@@ -116,18 +117,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def port() -> int:
-    """Return one that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found: int = probe.getsockname()[1]
-        return found
-
-
 @contextlib.contextmanager
 def listening(tier: str, home: Path, settings: dict[str, object]) -> Iterator[int]:
     """Run one server by its command, and return its port."""
-    number = port()
+    number = stores.port()
     prefix = f"TRIVIUM_{tier.upper()}_"
     environ = {
         f"{prefix}BUNDLES": home / "zoo",
