@@ -97,6 +97,12 @@ class Host(Timing):
     def clock(self) -> float:
         return self._loop.now * 1e3
 
+    async def free(self) -> None:
+        """Wait for what runs, where it is in the way of all else."""
+        machine = self._world.machines[self._tier]
+        if machine.place.single and (left := machine.left(self.clock())):
+            await asyncio.sleep(left / 1e3)
+
     async def open(self, function: Function) -> Loaded:
         return Loaded({}, [], None, {})
 
@@ -209,6 +215,7 @@ class Upstream:
             raise
         await self._cross(work.answer, 1, back)
         self._idle.append(self._host.clock())
+        await self._host.free()
         return answer
 
     async def stream(self, ask: Ask) -> AsyncIterator[Part | Answer]:
@@ -265,6 +272,7 @@ def play(world: World, pick: Pick) -> list[Outcome]:
         blob = Blob(media=str(asked.number), data=view[: asked.size])  # type: ignore[arg-type]
         ask = Ask(function=asked.function, inputs={"image": blob}, budget=asked.budget, tiers=tiers)
         answer: Answer | None = None
+        await hosts[Tier.PAGE].free()
         if beside := world.scenario.work(asked.function).beside.get(Tier.PAGE):
             await asyncio.sleep(beside / 1e3)
         with contextlib.suppress(TriviumError):

@@ -183,6 +183,8 @@ def measured(page: Any, edge: str, scenario: Scenario) -> Scenario:
         scenario,
         functions=functions,
         advert=len(roads) / len(functions),
+        # Its Python and its models have one thread.
+        page=replace(scenario.page, single=True),
         near=replace(scenario.link("near"), tcp=True),
         far=replace(scenario.link("far"), tcp=True),
     )

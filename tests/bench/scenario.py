@@ -101,6 +101,7 @@ class Place(Strict, frozen=True):
     """A tier: so many run at once; `load` is the share of its time that others take.
 
     `times` multiplies what was measured of its models, `spend` is the price of one ask there.
+    `single`: while a model runs, no ask is begun and no answer is taken.
     """
 
     lanes: Annotated[int, msgspec.Meta(ge=1)] = 1
@@ -112,6 +113,7 @@ class Place(Strict, frozen=True):
     idle_s: float = 1e9
     fails: Share = 0.0
     spend: float = 0.0
+    single: bool = False
     changes: tuple[Change, ...] = ()
 
 
@@ -364,7 +366,15 @@ def generate(seed: int) -> Scenario:
                 )
         return tuple(found)
 
-    def place(lanes: int, times: float, spend: float, **more: float) -> Place:
+    def place(
+        lanes: int,
+        times: float,
+        spend: float,
+        *,
+        ready_s: float = 0.0,
+        cold_ms: float = 0.0,
+        idle_s: float = 1e9,
+    ) -> Place:
         return Place(
             lanes=lanes,
             times=times,
@@ -373,7 +383,9 @@ def generate(seed: int) -> Scenario:
             fails=float(dice.choice([0, 0, 0.01, 0.03])),
             spend=spend,
             changes=changes(link=False),
-            **more,
+            ready_s=ready_s,
+            cold_ms=cold_ms,
+            idle_s=idle_s,
         )
 
     return Scenario(
