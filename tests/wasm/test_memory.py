@@ -7,6 +7,7 @@ import sys
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from trivium.contract import Road, Tier
 from trivium.memory import COOL_MS, FAILURES, HEDGES, Memory
@@ -132,6 +133,15 @@ def test_a_link_that_breaks_is_noticed_at_once_and_forgiven() -> None:
         memory.crossed(EDGE, 100_000, 3000.0, 0.0, 3000.0 + i)
     assert memory.outlook("f.x", far, 100_000, 300.0, 3100.0)[1] < 0.3
     assert memory.outlook("f.x", far, 100_000, 300.0, 33_000.0)[1] > 0.6
+
+
+def test_a_link_that_gets_better_leaves_quantiles_in_order() -> None:
+    """Each way is shorter than was expected; the p95 is still no less than the median."""
+    memory, far = Memory(), replace(road(EDGE, hop=1.0), ms=(10.0, 11.0, 12.0))
+    for i in range(40):
+        memory.crossed(EDGE, 100_000, 500 * 0.93**i, 0.0, 100.0 * i)
+    low, middle, high = memory.outlook("f.x", far, 100_000, 300.0, 4000.0)[0]
+    assert low <= middle <= high
 
 
 def test_a_queue_that_was_told_is_waited_for() -> None:

@@ -50,7 +50,7 @@ UNKNOWN = ((0.1, 0.3), (0.4, 0.3), (1.0, 0.25), (3.0, 0.15))
 class Link:
     """The way to the next tier: its round trip, its time for a byte, and how they scatter."""
 
-    __slots__ = ("_byte", "_known", "_rtt", "_told", "points", "scatter", "trouble")
+    __slots__ = ("_byte", "_known", "_rtt", "_told", "ends", "points", "scatter", "trouble")
 
     def __init__(self) -> None:
         self._rtt: Level | None = None
@@ -60,6 +60,7 @@ class Link:
         # Factors of the expected time, each with its share: a link of which nothing is known may be
         # ten times as wide.
         self.points: Points = UNKNOWN
+        self.ends = 0.1, 1.0
         self.scatter = Spread()
         self.trouble = Fading()
 
@@ -119,7 +120,9 @@ class Link:
         self.scatter.add(100 * ms / whole, now)
         if self.scatter.total > 2 * self.scatter.gain:
             quantile = self.scatter.quantile
-            self.points = tuple((quantile(at) / 100, share) for at, share in _POINTS)
+            points = self.points = tuple((quantile(at) / 100, share) for at, share in _POINTS)
+            # While a link gets better all ways are shorter than expected.
+            self.ends = min(points[0][0], 1.0), max(points[-2][0], 1.0)
 
     def failed(self, failed: bool, now: float) -> None:
         """Take in whether the way there was found."""
@@ -268,7 +271,8 @@ class Memory:
             held = min(held, still)
             points = self.link.points
             chance *= 1.0 - failing
-            low, middle, high = low + way * points[0][0], middle + way, high + way * points[-2][0]
+            below, above = self.link.ends
+            low, middle, high = low + way * below, middle + way, high + way * above
         times = (low, middle, high)
         if ms is None:
             return times, chance, wait
