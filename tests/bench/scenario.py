@@ -192,7 +192,8 @@ _known: dict[str, Work] = {}
 def measured() -> dict[str, Work]:
     """Return the built-in functions as the kit measured them, and two that are made up.
 
-    The page's times are those of a desktop; servers have one thread an ask. What no `measured.json`
+    The page's times are those of a desktop, the quicker of one thread and several, for what else
+    ran while it was measured slows several more; servers have one an ask. What no `measured.json`
     holds as yet, sound and video, is stated here by hand, so that the mix is one.
     """
     if _known:
@@ -208,12 +209,13 @@ def measured() -> dict[str, Work]:
             for row in json.loads(path.read_text())["rows"]
             if row.get("latency_ms")
         }
-        # Not all were measured everywhere.
-        rows = [
-            next(found[tier, target] for target in targets if (tier, target) in found)
-            for tier, targets in best.items()
-            if any((tier, target) in found for target in targets)
-        ]
+        rows = []
+        for tier, targets in best.items():
+            # Not all were measured everywhere.
+            known = [found[tier, target] for target in targets if (tier, target) in found]
+            if tier == Tier.PAGE:
+                known.sort(key=lambda row: row["latency_ms"])
+            rows += known[:1]
         shape = SHAPES.get(path.parent.name.split(".")[0], SHAPES["document"])
         if {row["tier"] for row in rows} != set(Tier):
             continue
