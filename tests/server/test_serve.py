@@ -181,6 +181,22 @@ def test_a_dead_worker_or_store_is_started_again(home: Path) -> None:
         until(lambda: len(serve.children()) == 4, "all run again")
 
 
+def test_a_second_one_leaves_the_first_ones_folder_alone(home: Path) -> None:
+    """Its bundles, tasks and history; a store of one's own changes nothing of that."""
+    environ = {**os.environ, "TRIVIUM_REDIS_URL": "redis://127.0.0.1:1/0"}
+    with running(home) as serve:
+        done = subprocess.run(
+            COMMAND, cwd=home, capture_output=True, text=True, check=False, env=environ
+        )
+        assert done.returncode == 1
+        said = f"is in use by another scripts/serve (process {serve.process.pid}); stop that one"
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert serve.ask("one two").status_code == 200
+    with running(home) as serve:
+        assert serve.ask("one two").status_code == 200
+
+
 @pytest.mark.parametrize("flag", ["--port", "--cloud-port"])
 def test_a_taken_port_is_named_with_its_flag(home: Path, flag: str) -> None:
     """Before anything is started."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
@@ -84,12 +85,15 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     host = options.host
     if options.check:
         options.port, options.cloud_port = _free_ports(host)
+    else:
+        stack.enter_context(_alone())
     _port(host, options.port, "--port")
     _port(host, options.cloud_port, "--cloud-port")
     folders = [each for folder in options.functions for each in functions(folder)]
     roots = [ZOO]
     if folders:
-        roots.append(HOME / "bundles")
+        # A check beside servers that run takes nothing away from them.
+        roots.append(HOME / ("checked" if options.check else "bundles"))
         shutil.rmtree(roots[-1], ignore_errors=True)  # what was served last time is not asked for
         if not build(folders, roots[-1]):
             raise TierError("a function could not be built; see above")
@@ -157,6 +161,25 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     again = [worker, keeping] if keeping else [worker]
     _follow(folders if options.reload else [], options.reload, roots[-1], [cloud, edge], again)
     return 1
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep this folder's bundles, tasks and history from a second command of this kind."""
+    HOME.mkdir(exist_ok=True)
+    with (HOME / "serve.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise TierError(
+                f"{HOME.resolve()} is in use by another scripts/serve (process {lock.read()}); "
+                "stop that one, or run this one in a folder of its own"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def _keeping(options: argparse.Namespace, stack: contextlib.ExitStack) -> Valkey | None:
