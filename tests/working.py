@@ -87,22 +87,22 @@ async def die(text: Text, marks: str) -> str:
     return text
 """
 
-_MARKS = Option(name="marks", schema={"type": "string"}, required=True)
+MARKS = Option(name="marks", schema={"type": "string"}, required=True)
 _SECONDS = Option(name="seconds", schema={"type": "number"}, default=0.0)
 _FAIL = Option(name="fail", schema={"type": "boolean"}, default=False)
-_TEXT = (Input(name="text", kind="text"),)
+TEXT = (Input(name="text", kind="text"),)
 
 
 def zoo(folder: Path) -> Path:
     """Make the bundles of functions that leave marks."""
     for source, entry, options, more in (
-        (MARK, "mark", (_MARKS, _SECONDS, _FAIL), {}),
-        (WALK, "walk", (_MARKS, _SECONDS), {"asks": True}),
-        (NEST, "nest", (_MARKS, _SECONDS), {"asks": True}),
+        (MARK, "mark", (MARKS, _SECONDS, _FAIL), {}),
+        (WALK, "walk", (MARKS, _SECONDS), {"asks": True}),
+        (NEST, "nest", (MARKS, _SECONDS), {"asks": True}),
         (DRIP, "drip", (_SECONDS,), {"streams": True}),
-        (DIE, "die", (_MARKS,), {}),
+        (DIE, "die", (MARKS,), {}),
     ):
-        made = toys.manifest(f"text.{entry}", entry, options=options, inputs=_TEXT, **more)  # type: ignore[arg-type]
+        made = toys.manifest(f"text.{entry}", entry, options=options, inputs=TEXT, **more)  # type: ignore[arg-type]
         toys.bundle(folder, source, made)
     return folder
 

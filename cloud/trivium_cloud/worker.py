@@ -35,7 +35,7 @@ from trivium.kinds import Audio, Image
 from trivium.nouns import Noun
 from trivium.run import Step, closing
 from trivium.tensors import Tensor
-from trivium.trace import Span
+from trivium.trace import Span, parse
 
 from .cache import Cache
 from .ledger import AWAY, Claim, Ledger, Place, Record, digest, overdue, surely
@@ -222,6 +222,8 @@ class Work:
         engine, book = self._server.engine, Book(self._ledger, place, token)
         caller = Caller(tenant=record.tenant, masked=record.masked)
         ask = await surely(self._ledger.ask, place)
+        if trace := parse(ask.trace):
+            web.TRACE.set(trace[0])
         versions = engine.functions.get(ask.function, {})
         streams = any(function.schema.streams for function in versions.values())
         answer = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
@@ -12,14 +13,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+import toys
 from servers import work
 from trivium.errors import TierError
 from trivium.hosts.server.child import Child
 from trivium.hosts.server.task import Task
 from trivium.hosts.server.valkey import Valkey
 from trivium_cloud.tasks import Tasks
-from working import CALLER, Site, until
+from working import CALLER, MARKS, TEXT, Site, until
 
 ACCEPT = """
 import asyncio, os, sys
@@ -59,6 +62,17 @@ async def main():
 asyncio.run(main())
 """
 """Dies between writing a task down and queueing it."""
+
+TELL = """
+import logging
+from trivium import Text, function
+
+@function("text.tell")
+async def tell(text: Text, marks: str) -> str:
+    logging.getLogger("trivium.tell").warning("told by jane@example.org")
+    return text
+"""
+"""Says who it works for."""
 
 
 async def kill_often(site: Site, worker: Child, times: int) -> None:
@@ -326,3 +340,27 @@ def test_a_task_that_nobody_does_expires(tmp_path: Path) -> None:
     with Valkey(tmp_path / "store") as valkey:
         site = Site(tmp_path, valkey.url)
         work(play())
+
+
+def test_a_workers_lines_name_the_trace_of_the_task(tmp_path: Path) -> None:
+    """As JSON, masked as everywhere."""
+    trace = "0af7651916cd43dd8448eb211c80319c"
+
+    async def main(url: str) -> None:
+        site = Site(tmp_path, url)
+        made = toys.manifest("text.tell", "tell", options=(MARKS,), inputs=TEXT)
+        toys.bundle(site.settings.bundles[0], TELL, made)
+        environ, log = {**site.environ(), "TRIVIUM_LOG": "json"}, tmp_path / "log"
+        command = [sys.executable, "-m", "trivium_cloud.worker"]
+        with Child("worker", command, environ, log=log):
+            async with site.tasks() as tasks:
+                ask = replace(site.ask("text.tell", "one"), trace=f"00-{trace}-{'1' * 16}-01")
+                await tasks.accept(CALLER, ask)
+                await until(lambda: "told by" in log.read_text(), "it is told", 60)
+        (line,) = (each for each in log.read_text().splitlines() if "told by" in each)
+        said = json.loads(line)
+        assert (said["service"], said["trace"]) == ("worker", trace)
+        assert said["message"] == "told by [email]"
+
+    with Valkey(tmp_path / "store") as valkey:
+        work(main(valkey.url))
