@@ -22,6 +22,7 @@ from .outside import Fetcher
 from .parts import MOST_BYTES
 from .quotas import Quotas
 from .settings import Settings
+from .stores import Stores
 from .tasks import Tasks
 from .uploads import Uploads
 
@@ -50,7 +51,8 @@ def create_app(
         defaults=settings.defaults,
     )
 
-    server.metrics.shown.append(tasks.waiting.collect)
+    stores = Stores(settings)
+    server.metrics.shown += [tasks.waiting.collect, stores.collect]
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -59,6 +61,7 @@ def create_app(
             uploads.running(),
             contextlib.aclosing(fetcher),
             tasks.running(),
+            stores.looking(),
         ):
             yield
         await cache.close()

@@ -146,6 +146,11 @@ class InMemcached:
         command = f"set {name} 0 {int(VECTORS_S)} {len(data)}\r\n".encode()
         await self._breaker.ask(lambda: self._ask(command + data + b"\r\n", _line))
 
+    async def stats(self) -> dict[str, str]:
+        """Return what it says of itself; raise one of FAILURES if it does not."""
+        said = (await self._ask(b"stats\r\n", self._all)).decode()
+        return dict(line.split(" ", 2)[1:] for line in said.splitlines())
+
     async def _ask(
         self, command: bytes, answer: Callable[[asyncio.StreamReader], Awaitable[bytes]]
     ) -> bytes:
@@ -176,6 +181,13 @@ class InMemcached:
         if await _line(reader) != b"END":
             raise ValueError("Memcached's answer has no end")
         return data[:-2]
+
+    @staticmethod
+    async def _all(reader: asyncio.StreamReader) -> bytes:
+        lines = []
+        while (line := await _line(reader)) != b"END":
+            lines.append(line)
+        return b"\n".join(lines)
 
     async def close(self) -> None:
         """Let the connections go."""

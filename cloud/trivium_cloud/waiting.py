@@ -1,4 +1,4 @@
-"""How many tasks wait for a worker, and for how long has the oldest?"""
+"""How many tasks wait for a worker, for how long has the oldest, and who is there to do them?"""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Waiting:
     async def _watch(self, redis: Redis, queue: Docket) -> None:
         while True:
             try:
-                self._seen = await look(redis, queue.stream_key, queue.worker_group_name)
+                seen = await look(redis, queue.stream_key, queue.worker_group_name)
+                self._seen = {**seen, "workers": float(len(await queue.workers()))}
             except (RedisError, OSError):
                 self._seen = {}
             await asyncio.sleep(EVERY_S)

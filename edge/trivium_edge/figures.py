@@ -142,9 +142,11 @@ def told(figures: NDArray[np.float64]) -> dict[str, Any]:
         "shadows": said["shadows"],
         "shadow_took": share("shadow_took", "shadows"),
         "shadow_instead": share("shadow_instead", "shadows"),
+        "alike_n": said["alike_n"],
         "alike": share("alike", "alike_n"),
         "judged": judged,
         "pass_rate": said["good"] / judged if judged else None,
+        "references": said["references"],
         "bleu": share("bleu", "references"),
         "chrf": share("chrf", "references"),
     }

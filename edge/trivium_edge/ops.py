@@ -28,11 +28,15 @@ from trivium.hosts.server.server import Server
 from trivium.trace import Span
 
 from . import views
+from .alerts import GONE_S, SCRAPE_S, Source, due, joined
 from .figures import told
 from .history import STEPS, History
 
-SCRAPE_S = 10.0
-"""How often the tiers' own figures are looked at."""
+FORGOTTEN_S = 900.0
+"""So long a replica that is gone is still shown."""
+
+MOST_REPLICAS = 8
+"""So many of the cloud's replicas are looked at each time."""
 
 MOST_TEXT = 20_000
 
@@ -82,8 +86,7 @@ class Ops:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.history = history
-        self.samples: dict[str, list[tuple[str, dict[str, str], float]]] = {}
-        self.seen: dict[str, float] = {}
+        self.sources: dict[str, Source] = {}
         self._server = server
         self._metrics: Metrics = server.metrics
         self._metrics.shown.append(self._own)
@@ -120,21 +123,32 @@ class Ops:
                 await asyncio.sleep(SCRAPE_S)
 
     async def scrape(self, client: httpx.AsyncClient) -> None:
-        """Look at the figures of this tier and the cloud once."""
+        """Look once at the figures of this tier, and of the cloud's replicas that can be seen."""
         self._take("edge", self._metrics.collect())
         if self._cloud:
-            try:
-                response = await client.get(f"{self._cloud}/metrics", headers=self._headers)
-                response.raise_for_status()
-                text = response.text
-            except httpx.HTTPError:
-                self.samples.pop("cloud", None)
-                self.history.sample("cloud", [("up", "", 0.0)])
-            else:
-                await asyncio.to_thread(
-                    lambda: self._take("cloud", text_string_to_metric_families(text))
-                )
+            # A balancer gives one or another.
+            known = [each for each in self.sources.values() if each.tier == "cloud" and each.up]
+            up = False
+            for _ in range(max(1, min(len(known), MOST_REPLICAS))):
+                up = await self._look(client) or up
+            now = time.time()
+            for name, source in list(self.sources.items()):
+                if source.tier == "cloud":
+                    source.up = up and now - source.seen < GONE_S
+                    if now - source.seen > FORGOTTEN_S and (up or not source.up):
+                        del self.sources[name]
+            self.history.sample("cloud", [("up", "", float(up))])
         await asyncio.to_thread(self._drifted)
+
+    async def _look(self, client: httpx.AsyncClient) -> bool:
+        try:
+            response = await client.get(f"{self._cloud}/metrics", headers=self._headers)
+            response.raise_for_status()
+        except httpx.HTTPError:
+            return False
+        text = response.text
+        await asyncio.to_thread(lambda: self._take("cloud", text_string_to_metric_families(text)))
+        return True
 
     def _take(self, tier: str, families: Iterable[Metric]) -> None:
         found = [
@@ -143,17 +157,20 @@ class Ops:
             for sample in family.samples
             if _shown(sample.name)
         ][:2000]
-        self.samples[tier] = found
-        self.seen[tier] = time.time()
-        rows = [
-            (name, ",".join(f"{key}={labels[key]}" for key in sorted(labels)), value)
-            for name, labels, value in found
-        ]
-        self.history.sample(tier, [*rows, ("up", "", 1.0)])
+        name, started = tier, 0.0
+        for figure, labels, value in found:
+            if figure == "trivium_started_seconds" and labels.get("service") == tier != "edge":
+                name, started = f"{tier} {labels.get('replica', '')[:100]}", value
+        self.sources[name] = Source(tier, time.time(), found, started)
+        self.history.sample(
+            name, [(figure, joined(labels), value) for figure, labels, value in found]
+        )
 
     def _drifted(self) -> None:
-        for row in views.drifts(self.history, time.time()):
-            for what, word in (("sure", "confidence"), ("size", "size")):
+        rows = views.quality(self.history, time.time())
+        DRIFT.clear()  # what is not asked any more drifts no more
+        for row in rows:
+            for what, word in views.WORDS.items():
                 if row[what] is not None:
                     DRIFT.labels("edge", row["function"], word).set(row[what])
 
@@ -161,62 +178,27 @@ class Ops:
 
     def overview(self, start: float, end: float, wanted: Mapping[str, str]) -> dict[str, Any]:
         """Return all figures between two times, with what somebody should look at now."""
-        found = views.overview(self.history, start, end, wanted)
-        return {**found, "alerts": self.alerts(time.time()), "trouble": self.history.trouble}
-
-    def alerts(self, now: float) -> list[dict[str, Any]]:
-        """Return what somebody should look at, and since when it is so."""
-        found: list[dict[str, Any]] = []
-
-        def alert(what: str, said: str, function: str = "", since: float | None = None) -> None:
-            found.append({"what": what, "said": said, "function": function, "since": since})
-
-        for row in views.burning(self.history, now, ""):
-            if row["alert"]:
-                since = views.since_when(self.history, row["function"], row["what"], now)
-                rate = row["burn"]["5m"]
-                said = (
-                    f"{row['function']}: the budget for what is not {row['what']} burns {rate:.0f}"
-                )
-                alert("burn", f"{said} times as fast as it may", row["function"], since)
-        if self._cloud and "cloud" not in self.samples:
-            alert(
-                "tier",
-                "the cloud does not answer",
-                since=views.down(self.history, "up", "cloud", now),
-            )
-        for tier, samples in self.samples.items():
-            for name, labels, value in samples:
-                if name == "trivium_breaker_open" and value:
-                    where = f"{labels.get('function')} on the {labels.get('tier')}"
-                    key = ",".join(f"{each}={labels[each]}" for each in sorted(labels))
-                    since = views.down(self.history, name, tier, now, key, good=0.0)
-                    alert("breaker", f"the breaker of {where} is open", labels["function"], since)
-                if name == "trivium_bundles_refused" and value:
-                    alert("bundle", f"the {tier} refuses {value:.0f} bundles")
-        for row in views.drifts(self.history, now):
-            for what, said in (("sure", "confidence"), ("size", "size of the inputs")):
-                if row[what] is not None and row[what] > views.DRIFTED:
-                    text = f"{row['function']}: the {said} is not what it was ({row[what]:.2f})"
-                    alert("drift", text, row["function"])
-        if self.history.trouble:
-            alert("history", f"the history can't be written: {self.history.trouble}")
-        return found
+        found, now = views.overview(self.history, start, end, wanted), time.time()
+        seen = found if end >= now - 60 else views.present(self.history, now)
+        alerts = due(self.history, self.sources, bool(self._cloud), seen, now)
+        return {**found, "alerts": alerts, "trouble": self.history.trouble}
 
     def state(self) -> dict[str, Any]:
-        """Return how all tiers are now, as they say themselves."""
+        """Return how all replicas are now, as they say themselves."""
         return {
-            "tiers": {
-                tier: {
-                    "seen": self.seen[tier],
+            "replicas": {
+                name: {
+                    "tier": source.tier,
+                    "up": source.up,
+                    "seen": source.seen,
+                    "started": source.started,
                     "samples": [
-                        {"name": name, "labels": labels, "value": value}
-                        for name, labels, value in samples
+                        {"name": figure, "labels": labels, "value": value}
+                        for figure, labels, value in source.samples
                     ],
                 }
-                for tier, samples in self.samples.items()
+                for name, source in self.sources.items()
             },
-            "cloud": self._cloud,
             "history": {
                 "trouble": self.history.trouble,
                 "lost": self.history.lost,
@@ -298,11 +280,10 @@ class Ops:
         async def state(request: AnyRequest) -> Response[bytes]:
             return await shown(request, ops.state)
 
-        @get("/v1/ops/series", summary="What one of the tiers' figures was")
-        async def series(request: AnyRequest) -> Response[bytes]:
+        @get("/v1/ops/resources", summary="What the replicas said of themselves over time")
+        async def resources(request: AnyRequest) -> Response[bytes]:
             start, end = _range(request)
-            name = request.query_params.get("name", "")
-            return await shown(request, lambda: ops.history.series(name, start, end))
+            return await shown(request, lambda: views.resources(ops.history, start, end))
 
         @get("/v1/ops/traces", summary="Asks whose traces are kept")
         async def traces(request: AnyRequest) -> Response[bytes]:
@@ -348,7 +329,7 @@ class Ops:
                     emit(span)
             return Response(b"", media_type=otlp.MEDIA)
 
-        return [overview, state, series, traces, trace, live, feedback, received]
+        return [overview, state, resources, traces, trace, live, feedback, received]
 
     async def _ticks(self) -> AsyncIterator[bytes]:
         seen, quiet = -1, 0.0

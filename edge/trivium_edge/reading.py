@@ -49,6 +49,19 @@ class Reading:
             found = []  # `trouble` says so, if it lasts
         return Cells(found)
 
+    def times(
+        self, kind: str, step: int, start: float = 0.0
+    ) -> dict[tuple[str, str, str], tuple[int, int]]:
+        """Return when each key of one kind is found first and last."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            rows = self._reading().execute(
+                "SELECT function, tier, who, min(at), max(at) FROM cells"
+                " WHERE step = ? AND kind = ? AND at >= ? GROUP BY function, tier, who",
+                (step, kind, start),
+            )
+            return {row[:3]: row[3:] for row in rows}
+        return {}
+
     def asks(
         self, start: float, end: float, most: int = 100, order: str = "at", **wanted: Any
     ) -> list[dict[str, Any]]:
@@ -91,14 +104,20 @@ class Reading:
                 found |= {span.span_id: span for span in _unpack(data)}
         return sorted(found.values(), key=lambda span: span.start_ns)
 
-    def series(self, name: str, start: float, end: float) -> list[tuple[int, str, str, float]]:
-        """Return samples of one name between two times: when, tier, labels, value."""
+    def series(
+        self, name: str, start: float, end: float, step: int = 1
+    ) -> list[tuple[int, str, str, float]]:
+        """Return samples of one name between two times: when, of whom, labels, value.
+
+        Of those in the same `step` seconds it is the highest.
+        """
         with contextlib.suppress(sqlite3.Error, OSError):
             return list(
                 self._reading().execute(
-                    "SELECT at, tier, labels, value FROM samples"
-                    " WHERE name = ? AND at >= ? AND at < ? ORDER BY at LIMIT 50000",
-                    (name, start, end),
+                    "SELECT at / ?1 * ?1 AS time, tier, labels, max(value) FROM samples"
+                    " WHERE name = ?2 AND at >= ?3 AND at < ?4"
+                    " GROUP BY time, tier, labels ORDER BY time LIMIT 50000",
+                    (step, name, start, end),
                 )
             )
         return []

@@ -91,7 +91,14 @@ def store() -> Iterator[Record]:
 
 def views(history: History, end: float) -> list[float]:
     """Return what each view took, in ms, several times each."""
+    from trivium_edge.alerts import due
     from trivium_edge.views import overview
+
+    def operators(hours: float) -> object:
+        """What the gateway answers: figures, and what is due, of which each is an alert here."""
+        found = overview(history, end - hours * 3600, end, {})
+        found["slo"] = [row | {"alert": True} for row in found["slo"]]
+        return due(history, {}, True, found, end)
 
     def search(**wanted: object) -> object:
         return history.asks(end - 6 * 3600, end, **wanted)  # type: ignore[arg-type]
@@ -99,7 +106,7 @@ def views(history: History, end: float) -> list[float]:
     found = search(most=1)
     assert isinstance(found, list)
     steps: list[Callable[[], object]] = [
-        *(partial(overview, history, end - hours * 3600, end, {}) for hours in (1, 6, 24)),
+        *(partial(operators, hours) for hours in (1, 6, 24)),
         search,
         lambda: search(function="text.embed", least_ms=20.0),
         lambda: search(order="ms"),

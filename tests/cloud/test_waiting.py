@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from docket import Worker
+
 from trivium.hosts.server.valkey import Valkey
-from trivium_cloud.store import connect
-from trivium_cloud.waiting import look
+from trivium_cloud.queue import queue
+from trivium_cloud.store import connect, stop
+from trivium_cloud.waiting import Waiting, look
 
 
 def test_what_nobody_has_yet_waits(tmp_path: Path) -> None:
@@ -31,6 +34,30 @@ def test_what_nobody_has_yet_waits(tmp_path: Path) -> None:
         await redis.xack("s", "g", "1002-0")
         assert await look(redis, "s", "g") == none
         await redis.aclose()
+
+    with Valkey(tmp_path) as valkey:
+        asyncio.run(work(valkey.url))
+
+
+def test_workers_are_counted_that_give_signs_of_life(tmp_path: Path) -> None:
+    """So that it is seen when the last one is gone."""
+
+    async def workers(waiting: Waiting, wanted: float) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                found = {each.name: each.samples[0].value for each in waiting.collect()}
+                if found.get("trivium_task_workers") == wanted:
+                    return
+                await asyncio.sleep(0.05)
+
+    async def work(url: str) -> None:
+        waiting, docket = Waiting(), queue(url)
+        async with docket, waiting.looking(url, docket):
+            await workers(waiting, 0)
+            async with Worker(docket, schedule_automatic_tasks=False) as worker:
+                running = asyncio.ensure_future(worker.run_forever())
+                await workers(waiting, 1)
+                await stop(running)
 
     with Valkey(tmp_path) as valkey:
         asyncio.run(work(valkey.url))

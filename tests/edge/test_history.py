@@ -110,7 +110,7 @@ def test_asks_are_added_up_and_found_again(history: History) -> None:
     assert (error["code"], error["count"], error["first"]) == ("run_failed", 1, NOW)
     assert sum(seen["series"]["lines"]["asks"]) * seen["step"] == 100
     assert seen["total"]["asks"] == 100
-    (row,) = [each for each in burning(history, NOW, "") if each["what"] == "answered"]
+    (row,) = [each for each in burning(history, NOW) if each["what"] == "answered"]
     assert row["burn"]["5m"] == pytest.approx(1.0)
 
 

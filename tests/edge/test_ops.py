@@ -181,20 +181,30 @@ def test_only_operators_look(seen: Servers) -> None:
     """Neither strangers nor pages see what others do."""
     origin = {"origin": ORIGIN}
     token = seen.edge.send("POST", "/v1/token", key=None, headers=origin).json()["token"]
-    for path in ("overview", "state", "series?name=up", "traces", f"traces/{'1' * 32}", "live"):
+    for path in ("overview", "state", "resources", "traces", f"traces/{'1' * 32}", "live"):
         assert seen.edge.get(f"/v1/ops/{path}", key=None).status_code == 401
         assert seen.edge.get(f"/v1/ops/{path}", key=token, headers=origin).status_code == 403
 
 
-def test_the_tiers_say_how_they_are(seen: Servers) -> None:
-    """As their own metrics have it, and when that changed."""
+def test_replicas_say_how_they_are(seen: Servers) -> None:
+    """As their own metrics have it, each by its name, and what that was over time."""
     said = until(
-        lambda: seen.edge.get("/v1/ops/state").json(), lambda said: "cloud" in said["tiers"]
+        lambda: seen.edge.get("/v1/ops/state").json(), lambda said: len(said["replicas"]) == 2
     )
-    names = {sample["name"] for sample in said["tiers"]["cloud"]["samples"]}
+    (name,) = said["replicas"].keys() - {"edge"}
+    assert name.startswith("cloud ")
+    cloud = said["replicas"][name]
+    assert (cloud["tier"], cloud["up"]) == ("cloud", True)
+    assert 0 < cloud["started"] <= cloud["seen"] <= time.time()
+    names = {sample["name"] for sample in cloud["samples"]}
     assert {"trivium_model_loaded", "trivium_breaker_open", "trivium_running"} <= names
+    assert "trivium_link_ms" in {each["name"] for each in said["replicas"]["edge"]["samples"]}
     assert said["history"]["trouble"] == ""
-    until(lambda: seen.edge.get("/v1/ops/series?name=up").json(), lambda rows: len(rows) >= 2)
+    found = until(
+        lambda: seen.edge.get("/v1/ops/resources?minutes=5").json(),
+        lambda found: len(found["figures"]["trivium_cpu_load"]) == 2,
+    )
+    assert {line["of"] for line in found["figures"]["trivium_cpu_load"]} == {"edge", name}
 
 
 @pytest.mark.parametrize(

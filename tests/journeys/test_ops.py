@@ -117,7 +117,10 @@ def test_what_broke_is_seen(system: System, chromium: Any) -> None:
     assert system.ask(trivium_tiers="cloud").status_code == 502
     # It is live: nothing is touched until it says so.
     alert = page.wait_for_selector("text=the cloud does not answer", timeout=40_000)
-    assert "since" in alert.evaluate("each => each.closest('li').textContent")
+    said = alert.evaluate("each => each.closest('li').textContent")
+    assert "since" in said
+    # For whom, and at what cost, once the ask is counted.
+    page.wait_for_selector("li:has-text('the cloud does not answer'):has-text('default (1)')")
     row = page.wait_for_selector("tr:has-text('tier_unreachable')", timeout=20_000)
     first = row.query_selector("time").get_attribute("datetime")
     assert abs(time.mktime(time.strptime(first[:19], "%Y-%m-%dT%H:%M:%S")) - begun) < 60 + abs(
@@ -148,7 +151,7 @@ def test_every_view_is_reached_by_keyboard(system: System, chromium: Any) -> Non
     assert dark == "rgb(20, 22, 26)"
     for name, what in (
         ("Roads", "What would have been"),
-        ("Quality", "Drift"),
+        ("Quality", "Is it as good as it was?"),
         ("State", "Models in memory"),
         ("Traces", "Asks whose traces are kept"),
         ("Now", "Objectives"),

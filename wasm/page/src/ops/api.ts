@@ -50,6 +50,19 @@ export interface Version extends Told {
   worst: string;
 }
 
+/** A version that took another's place; `moved` is how far its confidence is from that one's. */
+export interface Change {
+  function: string;
+  tier: string;
+  at: number;
+  before: string;
+  version: string;
+  was: Told;
+  now: Told;
+  moved: number | null;
+  worst: string;
+}
+
 export interface Group extends Told {
   who: string;
   worst: string;
@@ -74,11 +87,35 @@ export interface Broken {
   worst: string;
 }
 
+/** What became of asks since something broke, beside the time before; `spent` is of one ask. */
+export interface Toll {
+  asks: number;
+  failed: number;
+  late: number;
+  fallback: number;
+  p95: number | null;
+  p95_before: number | null;
+  spent: number | null;
+  spent_before: number | null;
+  callers: { who: string; hurt: number }[];
+}
+
 export interface Alert {
   what: string;
   said: string;
   function: string;
   since: number | null;
+  toll: Toll | null;
+}
+
+/** How far a function's answers are to be trusted now; null where too little was counted. */
+export interface Doubt {
+  function: string;
+  sure: number | null;
+  size: number | null;
+  alike: number | null;
+  pass_rate: number | null;
+  chrf: number | null;
 }
 
 /** Figures over time; `worst` are the slowest traces that are kept of each step. */
@@ -100,7 +137,8 @@ export interface Overview {
   callers: Group[];
   devices: Group[];
   versions: Version[];
-  drift: { function: string; sure: number | null; size: number | null }[];
+  quality: Doubt[];
+  changes: Change[];
   alerts: Alert[];
   trouble: string;
 }
@@ -111,10 +149,23 @@ export interface Sample {
   value: number;
 }
 
+export interface Replica {
+  tier: string;
+  up: boolean;
+  seen: number;
+  started: number;
+  samples: Sample[];
+}
+
 export interface State {
-  tiers: Record<string, { seen: number; samples: Sample[] }>;
-  cloud: string;
+  replicas: Record<string, Replica>;
   history: { trouble: string; lost: number; bytes: number | null };
+}
+
+/** What replicas said of themselves over time, by the figure's name. */
+export interface Resources {
+  at: number[];
+  figures: Record<string, { of: string; labels: Record<string, string>; values: (number | null)[] }[]>;
 }
 
 export interface Kept {

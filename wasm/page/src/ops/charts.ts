@@ -16,7 +16,8 @@ interface Chart {
   at: number[];
   lines: Line[];
   stacked?: boolean;
-  log?: boolean;
+  /** Times at which something was changed. */
+  marks?: number[];
   /** Called with the place of the point that is chosen by mouse or keyboard. */
   choose: (index: number) => void;
 }
@@ -31,7 +32,7 @@ export function clear(): void {
 }
 
 /** Draws lines over time; arrow keys move along them, and Enter opens what lies there. */
-export function chart({ title, unit, at, lines, stacked, log, choose }: Chart): HTMLElement {
+export function chart({ title, unit, at, lines, stacked, marks = [], choose }: Chart): HTMLElement {
   const style = getComputedStyle(document.documentElement);
   const colour = (name: string): string => style.getPropertyValue(name).trim() || "gray";
   const shown = stacked ? heap(lines) : lines;
@@ -45,9 +46,14 @@ export function chart({ title, unit, at, lines, stacked, log, choose }: Chart): 
     height: HEIGHT,
     cursor: { drag: { x: false, y: false }, points: { size: 7 } },
     legend: { live: true },
-    scales: { x: { time: true }, y: log ? { distr: 3 } : { range: (_, __, most) => [0, most || 1] } },
+    scales: { x: { time: true }, y: { range: (_, __, most) => [0, most || 1] } },
     axes: [
-      { stroke: colour("--quiet"), grid: { stroke: colour("--line") }, ticks: { show: false } },
+      {
+        stroke: colour("--quiet"),
+        grid: { stroke: colour("--line") },
+        ticks: { show: false },
+        values: (_, times) => times.map((each) => clock(each, (at.at(-1) ?? 0) - (at[0] ?? 0))),
+      },
       {
         stroke: colour("--quiet"),
         grid: { stroke: colour("--line") },
@@ -71,15 +77,35 @@ export function chart({ title, unit, at, lines, stacked, log, choose }: Chart): 
       })),
     ],
   };
+  options.hooks = {
+    draw: [
+      ({ ctx, bbox, valToPos }) => {
+        ctx.save();
+        ctx.strokeStyle = colour("--ink");
+        ctx.setLineDash([4, 4]);
+        for (const mark of marks) {
+          const x = valToPos(mark, "x", true);
+          ctx.strokeRect(x, bbox.top, 0, bbox.height);
+        }
+        ctx.restore();
+      },
+    ],
+  };
   const figure = make("figure", {}, make("figcaption", {}, title), place, said);
   requestAnimationFrame(() => {
     if (!figure.isConnected) return;
     const data: uPlot.AlignedData = [at, ...shown.map(({ values }) => values)];
     const plot = new uPlot({ ...options, width: place.clientWidth || 400 }, data, place);
     open.add(plot);
+    const last = at.findLastIndex((_, i) => lines.some(({ values }) => values[i]));
+    // Nothing is pointed at as yet: what was last.
+    const rest = (): void => plot.setLegend({ idx: Math.max(0, last) }, false);
     const resize = new ResizeObserver(() => {
-      if (open.has(plot)) plot.setSize({ width: place.clientWidth, height: HEIGHT });
-      else resize.disconnect();
+      if (!open.has(plot)) resize.disconnect();
+      else {
+        plot.setSize({ width: place.clientWidth, height: HEIGHT });
+        setTimeout(rest);
+      }
     });
     resize.observe(place);
     place.onclick = () => {
@@ -115,6 +141,13 @@ function heap(lines: Line[]): Line[] {
     }),
   }));
   return made.reverse();
+}
+
+/** The time of day; over more than a day, the day as well. */
+function clock(seconds: number, long: number): string {
+  const date = new Date(seconds * 1000);
+  const day = long > 86_400 ? `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ` : "";
+  return day + date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
 }
 
 function short(value: number): string {

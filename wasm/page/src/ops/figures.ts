@@ -1,7 +1,7 @@
 // What do the figures of some hours look like: now, by road, and their quality?
 
 import { make } from "../elements";
-import type { Alert, Broken, Group, Objective, Overview, Road, Version } from "./api";
+import type { Alert, Broken, Change, Doubt, Group, Objective, Overview, Road, Told, Toll, Version } from "./api";
 import { type Line, chart } from "./charts";
 import { type Column, card, count, ms, share, table, tier, trace, when } from "./words";
 
@@ -48,6 +48,8 @@ export function now(seen: Overview): HTMLElement[] {
       make("li", {}, make("span", {}, name), make("b", {}, value ?? "–"), make("small", {}, more)),
     ),
   );
+  const news = seen.changes.filter((row) => row.at >= seen.from);
+  const marks = news.map(({ at: when }) => when);
   return [
     alerts(seen.alerts, seen.trouble),
     list,
@@ -59,6 +61,7 @@ export function now(seen: Overview): HTMLElement[] {
         unit: "/s",
         at: series.at,
         lines: lines(["asks", "--page"], ["too late", "--edge", "late"], ["failed", "--bad"]),
+        marks,
         choose,
       }),
       chart({
@@ -70,18 +73,21 @@ export function now(seen: Overview): HTMLElement[] {
           ["95 of 100", "--edge", "p95"],
           ["median", "--page", "p50"],
         ),
+        marks,
         choose,
       }),
-      chart({ title: "Where the time went", unit: "ms", at: series.at, lines: lines(...STAGES), stacked: true, choose }),
+      chart({ title: "Where the time went", unit: "ms", at: series.at, lines: lines(...STAGES), stacked: true, marks, choose }),
       chart({
         title: "What it cost",
         unit: "",
         at: series.at,
         lines: lines(["spent", "--cloud"]),
+        marks,
         choose,
       }),
     ),
     card("What broke", broken(seen.errors)),
+    card("What changed", changed(news)),
     card("For whom", who("Callers", seen.callers), who("Devices of pages", seen.devices)),
     card("Objectives", objectives(seen.slo)),
   ];
@@ -93,11 +99,45 @@ function alerts(found: Alert[], trouble: string): HTMLElement {
   }
   const list = make("ul", { className: "alerts" });
   list.setAttribute("aria-label", "What needs a look");
-  for (const { what, said, since } of found) {
-    const more = since === null ? [] : [" since ", when(since)];
-    list.append(make("li", { className: "alert" }, make("b", {}, what), ` ${said}`, ...more));
+  for (const { what, said, function: name, since, toll: done } of found) {
+    const words: (Node | string)[] = [make("b", {}, what), ` ${said}`];
+    if (since !== null) {
+      const query = new URLSearchParams({ from: `${since}`, to: `${Math.ceil(Date.now() / 1000)}` });
+      if (name) query.set("function", name);
+      words.push(" since ", when(since), " ", make("a", { href: `#traces?${query}` }, "traces"));
+    }
+    const more = done ? [make("br"), make("small", {}, toll(done))] : [];
+    list.append(make("li", { className: "alert" }, ...words, ...more));
   }
   return list;
+}
+
+/** Says what became of asks since something broke, for whom, and at what cost. */
+function toll(done: Toll): string {
+  const { asks, failed, late, fallback, callers } = done;
+  if (!asks) return "Nothing was asked since then.";
+  const some: [number, string][] = [
+    [failed, "failed"],
+    [late, "were too late"],
+    [fallback, "took another road"],
+  ];
+  const came = some.filter(([number]) => number).map(([number, word]) => `${count(number)} ${word}`);
+  const said = [`Since then of ${count(asks)} asks ${came.join(", ") || "none failed or was too late"}`];
+  const beside = (word: string, before: string | null, now: string | null): void => {
+    if (before !== null && now !== null && before !== now) said.push(`${word} ${before} before, ${now} now`);
+  };
+  beside("p95", ms(done.p95_before), ms(done.p95));
+  beside("price of an ask", price(done.spent_before), price(done.spent));
+  const [first, ...others] = callers;
+  if (first) {
+    const named = [first, ...others.slice(0, 2)].map(({ who, hurt }) => `${who} (${count(hurt)})`);
+    said.push(`for ${named.join(", ")}${callers.length > 3 ? ` and ${callers.length - 3} more` : ""}`);
+  }
+  return `${said.join("; ")}.`;
+}
+
+function price(value: number | null): string | null {
+  return value === null ? null : value.toPrecision(2);
 }
 
 function broken(rows: Broken[]): HTMLElement {
@@ -114,6 +154,27 @@ function broken(rows: Broken[]): HTMLElement {
     { head: "", cell: (row) => trace(row.worst) },
   ];
   return table("Errors", rows, columns, "none in this time.");
+}
+
+function changed(rows: Change[]): HTMLElement {
+  const beside = (head: string, said: (told: Told) => string | null): Column<Change> => ({
+    head,
+    about: "before, and since",
+    number: true,
+    cell: ({ was, now: is }) => `${said(was) ?? "–"} → ${said(is) ?? "–"}`,
+  });
+  const columns: Column<Change>[] = [
+    { head: "when", cell: (row) => when(row.at) },
+    { head: "function", cell: (row) => row.function },
+    { head: "road", cell: (row) => tier(row.tier) },
+    { head: "version", cell: (row) => `${row.before} → ${row.version}` },
+    beside("asks", (told) => count(told.asks)),
+    beside("failed", (told) => share(told.error_rate)),
+    beside("sure", (told) => share(told.sure)),
+    beside("p95", (told) => ms(told.p95)),
+    { head: "", cell: (row) => trace(row.worst, "slowest") },
+  ];
+  return table("Versions that came", rows, columns, "none in this time.");
 }
 
 function who(caption: string, rows: Group[]): HTMLElement {
@@ -143,7 +204,11 @@ function objectives(rows: Objective[]): HTMLElement {
     { head: "function", cell: (row) => row.function },
     { head: "objective", cell: (row) => `${share(row.objective, 0)} ${row.what}` },
     ...["5m", "1h", "6h", "3d"].map(burn),
-    { head: "budget left (3 d)", cell: (row) => share(row.left, 0), number: true },
+    {
+      head: "budget left (3 d)",
+      cell: (row) => (row.left !== null && row.left <= 0 ? make("b", { className: "bad" }, "none") : share(row.left, 0)),
+      number: true,
+    },
     { head: "", cell: (row) => (row.alert ? make("b", { className: "bad" }, "burning") : "") },
   ];
   return table("How fast error budgets burn", rows, columns, "nothing was asked.");
@@ -223,23 +288,25 @@ export function quality(seen: Overview): HTMLElement[] {
     { head: "p95", cell: (row) => ms(row.p95), number: true },
     { head: "", cell: (row) => trace(row.worst, "slowest") },
   ];
+  const said = (bad: boolean, text: string | null): HTMLElement | null =>
+    text === null ? null : make("span", { className: bad ? "bad" : "" }, text);
   const moved = (value: number | null): HTMLElement | null =>
-    value === null
-      ? null
-      : make("span", { className: value > 0.25 ? "bad" : "" }, value.toFixed(3));
-  const drift: Column<Overview["drift"][number]>[] = [
+    said(value !== null && value > 0.25, value?.toFixed(3) ?? null);
+  const doubt: Column<Doubt>[] = [
     { head: "function", cell: (row) => row.function },
-    { head: "confidence", cell: (row) => moved(row.sure), number: true },
-    { head: "size of inputs", cell: (row) => moved(row.size), number: true },
+    { head: "confidence moved", cell: (row) => moved(row.sure), number: true, about: "population stability index" },
+    { head: "size of inputs moved", cell: (row) => moved(row.size), number: true, about: "population stability index" },
+    { head: "roads agree", cell: (row) => said((row.alike ?? 1) < 0.9, share(row.alike)), number: true, about: "in the last hour" },
+    { head: "people say good", cell: (row) => said((row.pass_rate ?? 1) < 0.8, share(row.pass_rate)), number: true, about: "in the last day" },
+    { head: "chrF", cell: (row) => said((row.chrf ?? 100) < 30, row.chrf?.toFixed(1) ?? null), number: true, about: "in the last day" },
   ];
   return [
     card("Quality in production", table("By road", seen.roads, road, "nothing was asked.")),
     card("Versions", table("What was served, and since when", seen.versions, version, "nothing was asked.")),
     card(
-      "Drift",
-      table("The last hour beside the day before", seen.drift, drift, "nothing was asked."),
-      make("p", { className: "quiet" }, "Population stability index: below 0.1 nothing has changed, above 0.25 much. It takes 50 asks on both sides."),
+      "Is it as good as it was?",
+      table("The last hour beside the day before", seen.quality, doubt, "nothing was asked."),
+      make("p", { className: "quiet" }, "How far something moved is its population stability index: below 0.1 nothing has changed, above 0.25 much. It takes 50 asks on both sides, all else ten answers that were judged or asked twice."),
     ),
   ];
 }
-

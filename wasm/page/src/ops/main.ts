@@ -1,7 +1,7 @@
 // What do operators look at? One page of views over the figures that the gateway keeps.
 
 import { make, one } from "../elements";
-import { Api, type Kept, type Overview, Refused, type Span, type State } from "./api";
+import { Api, type Kept, type Overview, Refused, type Resources, type Span, type State } from "./api";
 import { clear } from "./charts";
 import * as figures from "./figures";
 import { state } from "./state";
@@ -59,7 +59,11 @@ async function show(again = false): Promise<void> {
     } else {
       latest = await api.get<Overview>("overview", { ...filters, began: chosen("began") });
       choices(latest);
-      if (name === "state") made = state(await api.get<State>("state"), latest);
+      if (name === "state") {
+        const { minutes } = filters;
+        const past = api.get<Resources>("resources", { minutes });
+        made = state(await api.get<State>("state"), await past, latest);
+      }
       else if (name === "roads") made = figures.roads(latest);
       else if (name === "quality") made = figures.quality(latest);
       else made = figures.now(latest);

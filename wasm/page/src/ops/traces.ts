@@ -36,7 +36,7 @@ export function search(
     event.preventDefault();
     const next = new URLSearchParams();
     for (const [name, value] of new FormData(form)) if (value) next.set(name, `${value}`);
-    for (const name of ["from", "to"]) if (wanted.has(name)) next.set(name, wanted.get(name) ?? "");
+    for (const name of LINKED) if (wanted.has(name)) next.set(name, wanted.get(name) ?? "");
     look(next);
   };
   const columns: Column<Kept>[] = [
@@ -48,9 +48,22 @@ export function search(
     { head: "error", cell: (row) => (row.error ? make("span", { className: "bad" }, row.error) : "") },
     { head: "kept for", cell: (row) => row.kept },
     { head: "caller", cell: (row) => row.caller },
-    { head: "why this road", cell: (row) => row.plan },
+    { head: "why this road", cell: (row) => row.plan, wide: true },
   ];
-  return [card("Traces", form, table("Asks whose traces are kept", found, columns, "none is like that."))];
+  return [card("Traces", form, ...linked(wanted), table("Asks whose traces are kept", found, columns, "none is like that."))];
+}
+
+/** What a link to this view narrows, beside the form. */
+const LINKED = ["from", "to", "function"];
+
+function linked(wanted: URLSearchParams): HTMLElement[] {
+  if (!LINKED.some((name) => wanted.has(name))) return [];
+  const said: (Node | string)[] = [];
+  for (const name of ["from", "to"]) {
+    if (wanted.has(name)) said.push(` ${name} `, when(Number(wanted.get(name))));
+  }
+  const name = wanted.get("function");
+  return [make("p", {}, "Only", name ? ` ${name}` : "", ...said, "; ", make("a", { href: "#traces" }, "show all"))];
 }
 
 interface Row {

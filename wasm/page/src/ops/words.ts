@@ -4,11 +4,12 @@ import { make } from "../elements";
 
 type Cell = Node | string | number | null;
 
-/** A column: its head, and what stands in a row. `number` columns are flush right. */
+/** A column: its head, and what stands in a row. `number` ones are flush right, `wide` ones wrap. */
 export interface Column<T> {
   head: string;
   cell: (row: T) => Cell;
   number?: boolean;
+  wide?: boolean;
   about?: string;
 }
 
@@ -24,10 +25,10 @@ export function table<T>(caption: string, rows: T[], columns: Column<T>[], none:
     make(
       "tr",
       {},
-      ...columns.map(({ cell, number }) => {
+      ...columns.map(({ cell, number, wide }) => {
         const found = cell(row);
         const shown = found === null ? "–" : found instanceof Node ? found : `${found}`;
-        return make("td", { className: number ? "number" : "" }, shown);
+        return make("td", { className: number ? "number" : wide ? "wide" : "" }, shown);
       }),
     ),
   );

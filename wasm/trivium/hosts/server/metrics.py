@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +242,9 @@ class Metrics:
         return metrics
 
 
+REPLICA, STARTED = f"{socket.gethostname()}#{os.getpid()}", time.time()
+"""What a process is called where a balancer stands before it and its like."""
+
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 WAITS = ("queue", "wait")
 DETOUR = {
@@ -286,11 +291,24 @@ def state(service: str, server: Server) -> Iterator[Metric]:
         "trivium_queue_ms", "What an ask begun now would wait", labels=["service"]
     )
     queue.add_metric([service], engine.queue())
-    broken = GaugeMetricFamily("trivium_bundles_refused", "Bundles refused", labels=["service"])
-    broken.add_metric([service], float(len(server.broken)))
+    broken = GaugeMetricFamily(
+        "trivium_bundle_refused", "Bundles that are not run", labels=["service", "bundle"]
+    )
+    for name in server.broken:
+        broken.add_metric([service, name], 1.0)
+    started = GaugeMetricFamily(
+        "trivium_started_seconds", "Since when a replica runs", labels=["service", "replica"]
+    )
+    started.add_metric([service, REPLICA], STARTED)
     load = GaugeMetricFamily("trivium_cpu_load", "Load of a core, a minute's mean")
     load.add_metric([], os.getloadavg()[0] / (os.cpu_count() or 1))
-    yield from (ready, opened, loaded, size, running, queue, broken, load)
+    if engine.upstream is not None:
+        link = GaugeMetricFamily(
+            "trivium_link_ms", "What the way to the next tier and back takes", labels=["service"]
+        )
+        link.add_metric([service], engine.memory.link.ms(0, now))
+        yield link
+    yield from (ready, opened, loaded, size, running, queue, broken, started, load)
     yield from GPUS.collect()
 
 
