@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +17,15 @@ def program(name: str, package: str) -> Path:
     found = shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin")
     if found:
         return Path(found)
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / "lock").open("w") as lock:
+        # Tests run side by side: who comes second finds what the first one has unpacked.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return unpacked(name, package)
+
+
+def unpacked(name: str, package: str) -> Path:
+    """Return a program of a package that is unpacked beside us; skip if it can't be."""
     root = HOME / package
     for folder in ("usr/bin", "usr/sbin"):
         if (root / folder / name).exists():
