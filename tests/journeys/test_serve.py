@@ -25,6 +25,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 import headless
+import stores
 import videos
 from trivium.contract import Ask, Blob, Tier
 from trivium.engine import Engine
@@ -54,13 +55,6 @@ def shout(folder: Path) -> Path:
         assert match is not None, name
         (home / name).write_text(match[1])
     return home
-
-
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -115,7 +109,7 @@ class Serve:
     """A running `trivium serve`."""
 
     def __init__(self, *arguments: str, **environ: str) -> None:
-        self.port, self.cloud_port = free_ports()
+        self.port, self.cloud_port = stores.port(), stores.port()
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [
@@ -247,30 +241,6 @@ def test_a_users_function_answers_on_both_servers_and_stops_cleanly(mine: Path) 
     assert not any(Path(f"/proc/{number}").exists() for number in children.values())
 
 
-def test_the_readmes_requests_of_any_parts_are_answered(tmp_path: Path) -> None:
-    """Word for word, one after the other, through the gateway."""
-    section = README.partition("### One request of any parts")[2].partition("From Python")[0]
-    shutil.copy(PHOTO, tmp_path / "photo.jpg")
-    (tmp_path / "clip.mp4").write_bytes(videos.film("video/mp4").data)
-    script = 'curl() { command curl --fail-with-body -sS --max-time 90 "$@"; echo; }\n'
-    script += "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
-    serve = Serve()
-    try:
-        said = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script.replace("8080", str(serve.port))],
-            cwd=tmp_path,
-            env={**os.environ, "KEY": serve.key},
-            capture_output=True,
-            text=True,
-        )
-        assert said.returncode == 0, said.stdout + said.stderr
-        assert said.stdout.count('"kind":"answer"') >= 4
-        assert '"status":"done"' in said.stdout
-        assert "event: state" in said.stdout
-    finally:
-        serve.stop()
-
-
 def test_the_servers_die_with_the_command(mine: Path) -> None:
     """Even if it is killed without a word."""
     serve = Serve("--functions", str(mine))
@@ -293,29 +263,6 @@ def test_a_killed_cloud_leaves_the_edge(mine: Path) -> None:
         refused = serve.ask("text.embed", "x", quality="1")
         assert refused.status_code in (502, 504)
         assert refused.json()["code"] in ("tier_unreachable", "over_budget")
-    finally:
-        serve.stop()
-
-
-def test_saving_a_function_changes_all_servers_and_failures_show_their_line(mine: Path) -> None:
-    """A developer sees the own line, on whichever tier it was."""
-    serve = Serve("--functions", str(mine), "--reload")
-    try:
-        source = (mine / "function.py").read_text()
-        (mine / "function.py").write_text(source.replace("text.upper()", "text.lower()"))
-        for tier in ("edge", "cloud"):
-            until(partial(serve.answers, "hi!", tier), f"the {tier} follows")
-        (mine / "function.py").write_text(source.replace("text.upper()", "text.missing()"))
-        for tier in ("edge", "cloud"):
-            error = until(partial(serve.fails, tier), f"the {tier} fails")
-            assert error["code"] == "run_failed"
-            assert error["tier"] == tier
-            assert re.fullmatch(r"text.shout/function.py, line \d+, in shout", error["where"])
-            assert "missing" in error["detail"]
-        (mine / "function.py").write_text("def (")
-        until(lambda: serve.said("SyntaxError"), "the syntax error was told")
-        (mine / "function.py").write_text(source)
-        until(lambda: serve.ask("text.shout", "Hi").json().get("output") == "HI!", "it is mended")
     finally:
         serve.stop()
 
@@ -403,29 +350,88 @@ def test_the_page_outlives_cloud_and_edge(mine: Path, chromium: Any) -> None:
         collector.server.shutdown()
 
 
-@pytest.mark.browser
-def test_a_saved_function_reaches_the_page(mine: Path, chromium: Any) -> None:
-    """And a failure there names the author's line."""
+Reloading = tuple[Serve, Path]
+
+
+@pytest.fixture(scope="module")
+def reloading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reloading]:
+    """Return servers that follow what is saved, and the function's folder.
+
+    Only one command can run here at a time, so that its tests are this file's last.
+    """
+    mine = shout(tmp_path_factory.mktemp("mine"))
     serve = Serve("--functions", str(mine), "--reload")
     try:
-        tab = Tab(chromium, serve)
-        tab.ready("text.shout")
-        source = (mine / "function.py").read_text()
-        (mine / "function.py").write_text(source.replace("text.upper()", "text.lower()"))
-        until(
-            lambda: tab.ask("text.shout", {"text": "Hi"}, tiers=["page"]).get("output") == "hi!",
-            "the page follows",
-        )
-        (mine / "function.py").write_text(source.replace("text.upper()", "text.missing()"))
-        error = until(
-            lambda: (
-                found
-                if "code" in (found := tab.ask("text.shout", {"text": "Hi"}, tiers=["page"]))
-                else None
-            ),
-            "the page fails",
-        )
-        assert error["code"] == "run_failed"
-        assert re.fullmatch(r"text.shout/function.py, line \d+, in shout", error["where"])
+        yield serve, mine
     finally:
         serve.stop()
+
+
+def test_the_readmes_requests_of_any_parts_are_answered(
+    reloading: Reloading, tmp_path: Path
+) -> None:
+    """Word for word, one after the other, through the gateway."""
+    serve, _ = reloading
+    section = README.partition("### One request of any parts")[2].partition("From Python")[0]
+    shutil.copy(PHOTO, tmp_path / "photo.jpg")
+    (tmp_path / "clip.mp4").write_bytes(videos.film("video/mp4").data)
+    script = 'curl() { command curl --fail-with-body -sS --max-time 90 "$@"; echo; }\n'
+    script += "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
+    said = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script.replace("8080", str(serve.port))],
+        cwd=tmp_path,
+        env={**os.environ, "KEY": serve.key},
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert said.stdout.count('"kind":"answer"') >= 4
+    assert '"status":"done"' in said.stdout
+    assert "event: state" in said.stdout
+
+
+def test_saving_a_function_changes_all_servers_and_failures_show_their_line(
+    reloading: Reloading,
+) -> None:
+    """A developer sees the own line, on whichever tier it was."""
+    serve, mine = reloading
+    source = (mine / "function.py").read_text()
+    (mine / "function.py").write_text(source.replace("text.upper()", "text.lower()"))
+    for tier in ("edge", "cloud"):
+        until(partial(serve.answers, "hi!", tier), f"the {tier} follows")
+    (mine / "function.py").write_text(source.replace("text.upper()", "text.missing()"))
+    for tier in ("edge", "cloud"):
+        error = until(partial(serve.fails, tier), f"the {tier} fails")
+        assert error["code"] == "run_failed"
+        assert error["tier"] == tier
+        assert re.fullmatch(r"text.shout/function.py, line \d+, in shout", error["where"])
+        assert "missing" in error["detail"]
+    (mine / "function.py").write_text("def (")
+    until(lambda: serve.said("SyntaxError"), "the syntax error was told")
+    (mine / "function.py").write_text(source)
+    until(lambda: serve.ask("text.shout", "Hi").json().get("output") == "HI!", "it is mended")
+
+
+@pytest.mark.browser
+def test_a_saved_function_reaches_the_page(reloading: Reloading, chromium: Any) -> None:
+    """And a failure there names the author's line."""
+    serve, mine = reloading
+    tab = Tab(chromium, serve)
+    tab.ready("text.shout")
+    source = (mine / "function.py").read_text()
+    (mine / "function.py").write_text(source.replace("text.upper()", "text.lower()"))
+    until(
+        lambda: tab.ask("text.shout", {"text": "Hi"}, tiers=["page"]).get("output") == "hi!",
+        "the page follows",
+    )
+    (mine / "function.py").write_text(source.replace("text.upper()", "text.missing()"))
+    error = until(
+        lambda: (
+            found
+            if "code" in (found := tab.ask("text.shout", {"text": "Hi"}, tiers=["page"]))
+            else None
+        ),
+        "the page fails",
+    )
+    assert error["code"] == "run_failed"
+    assert re.fullmatch(r"text.shout/function.py, line \d+, in shout", error["where"])
