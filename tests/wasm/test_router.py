@@ -92,6 +92,11 @@ def test_what_is_not_ready_is_left_out_and_named() -> None:
     assert "not page (not ready)" in plan.reason
     with pytest.raises(TierUnreachable, match="not ready on page"):
         choose("f.x", [road(PAGE, 0.9, 30, ready=False)], Budget(), Memory())
+    down = [*ROADS[:2], replace(ROADS[2], ready=False, spend=1.0)]
+    with pytest.raises(TierUnreachable, match="f.x is not ready on cloud"):
+        choose("f.x", down, Budget(quality=1.0), Memory())
+    with pytest.raises(BudgetError, match="spend"):  # which it would not keep either
+        choose("f.x", down, Budget(quality=1.0, spend=0.5), Memory())
 
 
 def test_the_reason_names_each_road_left_out() -> None:
@@ -322,4 +327,4 @@ def test_the_same_seed_gives_the_same_plans() -> None:
     assert digest == PLANS
 
 
-PLANS = 2771421355
+PLANS = 1520627384

@@ -51,9 +51,9 @@ def choose(
     """Return the plan for an ask of `size` input bytes; `tiers`, where given, fixes the order.
 
     Raises:
-        NotAllowed: no tier within reach has the function, or none within the spend.
-        TierUnreachable: those that have it are all down.
-        BudgetError: none meets the quality floor, or even the fastest can't be in time.
+        NotAllowed: no tier within reach has the function.
+        TierUnreachable: those that could answer it are all down.
+        BudgetError: none meets the quality floor, or the spend, even if it were ready.
     """
     reach, floor, ms, cap = budget.reach.distance, budget.quality, budget.ms, budget.spend
     memory.asked += 1
@@ -228,12 +228,12 @@ def _refuse(function: str, seen: list[Road], budget: Budget, tiers: Sequence[Tie
             f"{function} runs on {_names(seen)}; the ask allows "
             f"{', '.join(tiers) or 'any tier'} within reach {budget.reach}"
         )
-    open_ = [road for road in allowed if road.why not in ("not ready", "failing")]
-    if not open_:
-        raise TierUnreachable(f"{function} is not ready on {_names(allowed)}", retry_after=1.0)
-    good = [road for road in open_ if road.quality >= budget.quality]
+    good = [road for road in allowed if road.quality >= budget.quality]
+    down = [road for road in good if budget.spend is None or road.spend <= budget.spend]
+    if down:
+        raise TierUnreachable(f"{function} is not ready on {_names(down)}", retry_after=1.0)
     if not good:
-        best = max(open_, key=lambda road: road.quality)
+        best = max(allowed, key=lambda road: road.quality)
         raise BudgetError(
             f"no road reaches quality {budget.quality:g}: the best, {best.tier}, "
             f"has {best.quality:.3g}"
