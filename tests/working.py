@@ -133,6 +133,7 @@ class Site:
             "TRIVIUM_CLOUD_CONCURRENCY": str(mine.concurrency),
             "TRIVIUM_CLOUD_TASK_KEEP": str(mine.task_keep),
             "TRIVIUM_CLOUD_WEBHOOK_SECRET": mine.webhook_secret,
+            "TRIVIUM_CLOUD_WORKER_LISTEN": mine.worker_listen,
             "TRIVIUM_CLOUD_DEVELOPMENT": "1" if mine.development else "",
         }
 

@@ -1,7 +1,7 @@
 -- Write a task down, unless its key was used before or too much of its tenant's is open; without
 -- fields only look whether it might be.
 local task, events, once, listing, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local held, inputs, unclaimed = KEYS[6], KEYS[7], KEYS[8]
+local held, inputs, unclaimed, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local id, place, content, now, deadline = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local ends, most, longest, size, room = ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
 local large = tonumber(ARGV[11])
@@ -48,6 +48,8 @@ redis.call('HINCRBY', held, 'all', size)
 redis.call('PEXPIRE', held, longest)
 redis.call('ZADD', unclaimed, now, place)
 redis.call('PEXPIRE', unclaimed, longest)
+redis.call('HINCRBY', counts, 'pending', 1)
+redis.call('PEXPIRE', counts, longest)
 if content ~= '' then
     redis.call('SET', once, id .. ' ' .. content, 'PXAT', ends)
 end

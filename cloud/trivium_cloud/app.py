@@ -38,7 +38,7 @@ def create_app(
     quotas = Quotas(settings.cache_url or settings.redis_url, settings.limits)
     admit = quotas.admitting(Access(settings.access, Keys(settings.keys)))
     cache = Cache(server, settings)
-    tasks = Tasks(settings)
+    tasks = Tasks(settings, server.engine.tracer)
     fetcher = Fetcher(settings.fetch, max(MOST_BYTES.values()))
     uploads = Uploads(settings.uploads, quota=settings.uploads_bytes, keep_s=settings.uploads_s)
     multimodal = Multimodal(

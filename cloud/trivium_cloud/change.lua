@@ -1,6 +1,6 @@
 -- Write what has happened to a task that has not ended, if whoever says so has it.
 local task, steps, found, events, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local held, inputs, unclaimed = KEYS[6], KEYS[7], KEYS[8]
+local held, inputs, unclaimed, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local token, place, now, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local event, data, name, step, kept = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
@@ -43,6 +43,7 @@ elseif status ~= 'running' then
     local id = string.match(place, '/(.*)')
     redis.call('ZREM', open, id)
     redis.call('ZREM', unclaimed, place)
+    redis.call('HINCRBY', counts, status, 1)
     local size = redis.call('HGET', held, id)
     if size then
         redis.call('HDEL', held, id)

@@ -1,5 +1,5 @@
 -- Give a task to a worker, unless it has ended or another one has it that may be alive.
-local task, events, unclaimed = KEYS[1], KEYS[2], KEYS[3]
+local task, events, unclaimed, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local token, seen, now, place, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
 redis.call('ZREM', unclaimed, place)
@@ -21,6 +21,7 @@ end
 runs = runs + 1
 redis.call('HSET', task, 'status', 'running', 'owner', token, 'beat', 0, 'runs', runs)
 redis.call('HSETNX', task, 'started', now)
+redis.call('HINCRBY', counts, 'running', 1)
 local data = '{"status":"running","runs":' .. runs .. '}'
 redis.call('XADD', events, 'MAXLEN', '~', most, '*', 'event', 'state', 'data', data)
 redis.call('PUBLISH', 'trivium:told:' .. place, '')

@@ -29,6 +29,7 @@ from trivium.hosts.server import masking
 from trivium.hosts.server.task import Event, StepState, Task
 from trivium.nouns import Noun
 from trivium.run import weigh
+from trivium.trace import Tracer
 
 from .store import connect, key
 
@@ -62,6 +63,9 @@ AWAY = (
 UNCLAIMED = key("unclaimed")
 """Which tasks no worker has had yet, and since when: whoever accepted one may have died before it
 was queued."""
+
+COUNTS = key("counts")
+"""How many tasks came into each state."""
 
 _ID = re.compile("[0-9a-f]{32}")
 _FIELDS = (
@@ -147,9 +151,13 @@ class Claim:
 
 
 class Ledger:
-    """All tasks in the Redis at `url`; what has ended is kept for `keep` seconds more."""
+    """All tasks in the Redis at `url`; what has ended is kept for `keep` seconds more.
 
-    def __init__(self, url: str, keep: float = 3600.0) -> None:
+    The `tracer` is told how long each waited for a worker.
+    """
+
+    def __init__(self, url: str, keep: float = 3600.0, tracer: Tracer | None = None) -> None:
+        self._tracer = tracer or Tracer("cloud")
         # Its own types do not know that replies are bytes here.
         self.redis: Any = connect(url)
         self.keep = keep
@@ -198,6 +206,7 @@ class Ledger:
             key("held", place.tenant),
             place.key("inputs"),
             UNCLAIMED,
+            COUNTS,
         ]
         args: list[str | int | float | bytes] = [
             *(place.task_id, str(place), content if once else ""),
@@ -295,9 +304,17 @@ class Ledger:
         """Return a task as its caller sees it: one whose time is over has expired."""
         record = await self.read(place, brief=brief)
         if not record.task.final and time.time() * 1e3 > record.deadline + LATE_MS:
-            await self.end(place, "expired", error=overdue(record, begun=record.task.runs > 0))
+            begun = record.task.runs > 0
+            if await self.end(place, "expired", error=overdue(record, begun=begun)) and not begun:
+                self.waited(record, "expired")
             record = await self.read(place, brief=brief)
         return record.task
+
+    def waited(self, record: Record, state: str) -> None:
+        """Add to a task's trace how long it was pending, and for which `state` it was no more."""
+        name, said = record.task.function, {"trivium.state": state}
+        with self._tracer.span(f"pending {name}", record.trace, **said) as span:
+            span.began(max(0, time.time_ns() - round(_ms(record.task.created) * 1e6)))
 
     async def newest(self, tenant: str, after: str, most: int) -> list[Place]:
         """Return where a tenant's tasks are, newest first, from the one `after` another on."""
@@ -313,7 +330,7 @@ class Ledger:
     async def claim(self, place: Place, token: str, seen: str = "") -> Claim:
         """Take a task for the worker `token`; `seen` is the last sign of one that is dead."""
         status, last, runs = await self._claim(
-            keys=[place.key(), place.key("events"), UNCLAIMED],
+            keys=[place.key(), place.key("events"), UNCLAIMED, COUNTS],
             args=[token, seen, int(time.time() * 1e3), str(place), MOST_EVENTS],
         )
         return Claim(status.decode(), last.decode(), runs)
@@ -330,11 +347,13 @@ class Ledger:
         found: bytes = await self._beat(keys=[place.key()], args=[token])
         return found.decode()
 
-    async def release(self, place: Place, token: str) -> None:
-        """Give a task back that this worker will not finish; it does not count as begun."""
-        await self.change(
-            place, token, {"status": "pending", "owner": ""}, event=("state", state("pending"))
-        )
+    async def release(self, place: Place, token: str) -> str:
+        """Give a task back that this worker will not finish; it does not count as begun.
+
+        Return why it is not the worker's any more, or nothing.
+        """
+        fields: dict[str, str | bytes | float] = {"status": "pending", "owner": ""}
+        return await self.change(place, token, fields, event=("state", state("pending")))
 
     async def end(
         self,
@@ -379,6 +398,7 @@ class Ledger:
                 key("held", place.tenant),
                 place.key("inputs"),
                 UNCLAIMED,
+                COUNTS,
             ],
             args=[
                 token,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from litestar.types import Message, Scope
+from prometheus_client import Counter
 from redis.exceptions import RedisError
 
 from trivium.errors import BadInput, QuotaExceeded
@@ -40,6 +41,11 @@ _ASKS = (INFER, "/v1/multimodal")
 _FREE = ("/v1/roads", "/health/")
 _STATE = "trivium.ratelimit"
 _SCRIPT = (Path(__file__).parent / "quotas.lua").read_text()
+
+REFUSED = Counter(
+    "trivium_quota_refused", "Requests that a limit of a tenant or key refused", ["whose", "limit"]
+)
+UNCOUNTED = Counter("trivium_quota_uncounted", "Requests let in while nothing could be counted")
 
 log = logging.getLogger("trivium.quotas")
 
@@ -89,7 +95,10 @@ class Quotas:
         if scope["path"].startswith(_FREE):
             return
         buckets = list(self._buckets(scope, caller))
-        if not buckets or time.monotonic() < self._rest:
+        if not buckets:
+            return
+        if time.monotonic() < self._rest:
+            UNCOUNTED.inc()
             return
         assert self._script is not None
         try:
@@ -100,6 +109,7 @@ class Quotas:
                 )
         except (RedisError, OSError, TimeoutError) as error:
             self._rest = time.monotonic() + REST_S
+            UNCOUNTED.inc()
             log.warning("nothing is counted while Redis is away: %s", type(error).__name__)
             return
         told = [each.decode() for each in found[1:]]
@@ -107,6 +117,7 @@ class Quotas:
         if found[0]:
             whose, kind, limit, _ = buckets[int(found[0]) - 1]
             window = "a minute" if kind == "minute" else "a day (UTC)"
+            REFUSED.labels(whose.partition(":")[0], kind).inc()
             what = "bytes of requests" if kind == "bytes" else "requests"
             raise QuotaExceeded(
                 f"this {whose.partition(':')[0]} may send {limit} {what} in {window}",

@@ -38,7 +38,8 @@ class Settings:
     `fetch` are the hosts from which files
     may be fetched by URL. `task_keep` is for how many seconds a task is kept after its
     end, `concurrency` how many a worker does at once, `redelivery` after how many seconds without a
-    sign of life another one takes its tasks. `webhook_secret` is what each tenant's key for
+    sign of life another one takes its tasks, `worker_listen` at which address and port it shows
+    its metrics. `webhook_secret` is what each tenant's key for
     webhooks is made of; in `development` they also go to private addresses, and without TLS.
     `uploads` is the folder for files that come in pieces, of which a tenant may have so many
     `uploads_bytes`, for so many seconds `uploads_s`.
@@ -54,6 +55,7 @@ class Settings:
     task_keep: float = 3600.0
     concurrency: int = 8
     redelivery: float = 10.0
+    worker_listen: str = ""
     webhook_secret: str = ""
     access: Policy = field(default_factory=Policy)
     tls: Tls = field(default_factory=Tls)
@@ -89,6 +91,7 @@ class Settings:
             task_keep=float(environ.get(f"{PREFIX}TASK_KEEP", "3600")),
             concurrency=int(environ.get(f"{PREFIX}CONCURRENCY", "8")),
             redelivery=float(environ.get(f"{PREFIX}REDELIVERY", "10")),
+            worker_listen=environ.get(f"{PREFIX}WORKER_LISTEN", ""),
             webhook_secret=environ.get(f"{PREFIX}WEBHOOK_SECRET", ""),
             access=Policy.from_env(environ, PREFIX),
             tls=Tls.from_env(environ, PREFIX),

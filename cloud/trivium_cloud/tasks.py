@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import re
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,16 +15,18 @@ from docket import Docket
 from msgspec.structs import replace
 
 from trivium.contract import Ask, decode, encode
-from trivium.errors import BadInput, NotFound, TierError, Unauthenticated
+from trivium.errors import BadInput, NotFound, QuotaExceeded, TierError, Unauthenticated
 from trivium.hosts.server import web
 from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.task import Event, Task
 from trivium.nouns import Noun
+from trivium.trace import Tracer
 
 from . import webhooks
 from .ledger import MOST_SECONDS, Ledger, Place, digest, reaching
 from .listeners import Listeners, Told
 from .queue import RUN, TELL, queue
+from .quotas import REFUSED
 from .settings import Settings
 from .store import key
 from .waiting import Waiting
@@ -82,8 +84,9 @@ class Tasks:
     that never was.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracer: Tracer | None = None) -> None:
         self._settings = settings
+        self._tracer = tracer
         self._open: Open | None = None
         self.waiting = Waiting()
 
@@ -94,7 +97,7 @@ class Tasks:
         if not url:
             yield
             return
-        ledger = Ledger(url, self._settings.task_keep)
+        ledger = Ledger(url, self._settings.task_keep, self._tracer)
         listeners = Listeners(ledger, url)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(ledger.close)
@@ -135,7 +138,7 @@ class Tasks:
             raise BadInput("an idempotency key has at most 255 printable characters of ASCII")
         if webhook:
             webhooks.check(webhook, self._settings)
-        with reaching():
+        with reaching(), _counted():
             place = Place.of(caller.tenant, secrets.token_hex(16))
             task_id = await here.ledger.accept(
                 place,
@@ -228,6 +231,8 @@ class Tasks:
         with reaching():
             record = await here.ledger.read(place)
             if await here.ledger.end(place, "cancelled"):
+                if record.task.status == "pending":
+                    here.ledger.waited(record, "cancelled")
                 if record.webhook:
                     await here.queue.replace(TELL, when=datetime.now(UTC), key=f"{TELL}-{task_id}")(
                         str(place)
@@ -264,6 +269,15 @@ class Tasks:
             scopes=frozenset({"tasks"}),
             masked=bearer.masked,
         )
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[None]:
+    try:
+        yield
+    except QuotaExceeded:
+        REFUSED.labels("tenant", "tasks").inc()
+        raise
 
 
 async def _shown(task: Task, caller: Caller) -> Task:

@@ -1,4 +1,4 @@
-"""How many tasks wait for a worker, for how long has the oldest, and who is there to do them?"""
+"""How many tasks wait, for how long has the oldest, who does them, and what became of others?"""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 from docket import Docket
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from .ledger import COUNTS
 from .store import connect, stop
 
 EVERY_S = 5.0
@@ -25,6 +26,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self._seen: dict[str, float] = {}
+        self._counts: dict[str, float] = {}
 
     @contextlib.asynccontextmanager
     async def looking(self, url: str, queue: Docket) -> AsyncIterator[None]:
@@ -42,8 +44,9 @@ class Waiting:
             try:
                 seen = await look(redis, queue.stream_key, queue.worker_group_name)
                 self._seen = {**seen, "workers": float(len(await queue.workers()))}
+                self._counts = await counts(redis)
             except (RedisError, OSError):
-                self._seen = {}
+                self._seen = self._counts = {}
             await asyncio.sleep(EVERY_S)
 
     def collect(self) -> Iterator[Metric]:
@@ -52,6 +55,19 @@ class Waiting:
             family = GaugeMetricFamily(f"trivium_task_{name}", f"Tasks: {name.replace('_', ' ')}")
             family.add_metric([], value)
             yield family
+        came = CounterMetricFamily(
+            "trivium_tasks", "Tasks of all servers that came into a state", labels=["status"]
+        )
+        for status, value in self._counts.items():
+            came.add_metric([status], value)
+        if self._counts:
+            yield came
+
+
+async def counts(redis: Redis) -> dict[str, float]:
+    """Return how many tasks came into each state, of late."""
+    found: dict[Any, Any] = await redis.hgetall(COUNTS)
+    return {_text(status): float(value) for status, value in found.items()}
 
 
 async def look(redis: Redis, stream: str, group: str) -> dict[str, float]:

@@ -16,17 +16,22 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace as changed
 from datetime import UTC, datetime, timedelta
 
 import docket
+import uvicorn
 import uvloop
 from docket import CurrentExecution, Docket, Execution
+from litestar import Litestar
+from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from trivium.contract import JSON, Answer, Fault, Part, decode, encode
 from trivium.errors import Cancelled, NotFound, RunFailed, TriviumError
 from trivium.hosts.server import logs, web
+from trivium.hosts.server.access import Access, Keys
 from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.task import StepState
@@ -35,7 +40,7 @@ from trivium.kinds import Audio, Image
 from trivium.nouns import Noun
 from trivium.run import Step, closing
 from trivium.tensors import Tensor
-from trivium.trace import Span, parse
+from trivium.trace import Span
 
 from .cache import Cache
 from .ledger import AWAY, Claim, Ledger, Place, Record, digest, overdue, surely
@@ -190,40 +195,58 @@ class Work:
             seen = last if time.monotonic() - since >= 2.5 * self._beat_s else ""
 
     async def _do(self, place: Place, token: str, record: Record, runs: int) -> None:
-        """Do it, and write down how it ended."""
+        """Do it, under spans of its states: how long it was pending, and how long it runs."""
+        if runs == 1:
+            self._ledger.waited(record, "running")
+        said, tracer = {"trivium.runs": runs}, self._server.engine.tracer
+        with tracer.span(f"running {record.task.function}", record.trace, **said) as span:
+            web.TRACE.set(span.trace_id)
+            record, state = changed(record, trace=span.header), "lost"
+            try:
+                state = await self._done(place, token, record, runs)
+            except asyncio.CancelledError:
+                state = "pending"
+                with contextlib.suppress(*AWAY):
+                    state = await self._ledger.release(place, token) or state
+                raise
+            finally:
+                span.attributes["trivium.state"] = state
+
+    async def _done(self, place: Place, token: str, record: Record, runs: int) -> str:
+        """Do it, write down how it ended, and return that."""
         if runs > MOST_RUNS:
             error = RunFailed(f"the task's worker died {MOST_RUNS} times while it was done")
             await self._end(place, "failed", token, error=Fault.of(error))
-            return
+            return "failed"
         work = asyncio.ensure_future(self._answer(place, token, record))
         try:
             while not work.done():
                 left = record.deadline / 1e3 - time.time()
                 if left <= 0:
                     await self._end(place, "expired", token, error=overdue(record, begun=True))
-                    return
+                    return "expired"
                 await asyncio.wait({work}, timeout=min(left, self._beat_s))
-                if not work.done() and await surely(self._ledger.beat, place, token) != "":
-                    return  # it has ended, or is another's
+                if not work.done() and (why := await surely(self._ledger.beat, place, token)):
+                    return why  # it has ended, or is another's
         finally:
             if not work.done():
                 await stop(work)
         try:
             answer = work.result()
             await self._end(place, "done", token, answer=answer)
+            return "done"
         except TriviumError as error:
             await self._end(place, "failed", token, error=Fault.of(error))
         except Exception as error:  # a task must end, whatever its function's engine raises
             log.exception("task %s failed unforeseen", place.task_id)
             fault = RunFailed(f"an internal error; it was logged: {type(error).__name__}")
             await self._end(place, "failed", token, error=Fault.of(fault))
+        return "failed"
 
     async def _answer(self, place: Place, token: str, record: Record) -> Answer:
         engine, book = self._server.engine, Book(self._ledger, place, token)
         caller = Caller(tenant=record.tenant, masked=record.masked)
-        ask = await surely(self._ledger.ask, place)
-        if trace := parse(ask.trace):
-            web.TRACE.set(trace[0])
+        ask = replace(await surely(self._ledger.ask, place), trace=record.trace)
         versions = engine.functions.get(ask.function, {})
         streams = any(function.schema.streams for function in versions.values())
         answer = None
@@ -293,13 +316,54 @@ class Work:
             task.cancel()
 
 
+class Watched(uvicorn.Server):
+    """Leaves signals to the worker."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def watched(server: Server, settings: Settings) -> AsyncIterator[None]:
+    """Show what the worker counts, at the address that the settings name, if they do."""
+    host, _, port = settings.worker_listen.rpartition(":")
+    if not port:
+        yield
+        return
+    admit = Access(settings.access, Keys(settings.keys))
+    app = Litestar(
+        [server.metrics.route(admit)],
+        exception_handlers={Exception: web.refuse},
+        openapi_config=None,
+        logging_config=None,
+    )
+    config = uvicorn.Config(
+        app,
+        host=host or "127.0.0.1",
+        port=int(port),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    made = Watched(config)
+    serving = asyncio.ensure_future(made.serve())
+    try:
+        yield
+    finally:
+        made.should_exit = True
+        await asyncio.wait({serving}, timeout=STOP_S)
+
+
 @contextlib.asynccontextmanager
 async def working(
     settings: Settings, emit: Callable[[Span], None] | None = None
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Do tasks until the block ends; what it gives runs for ever."""
     server, spans = opened(settings, emit, "worker")
-    ledger = Ledger(settings.redis_url, settings.task_keep)
+    ledger = Ledger(settings.redis_url, settings.task_keep, server.engine.tracer)
     teller = Teller(ledger, settings)
     cache = Cache(server, settings)
     work = Work(settings, server, ledger, teller, cache)
@@ -308,6 +372,7 @@ async def working(
         stack.push_async_callback(teller.close)
         stack.push_async_callback(cache.close)
         await stack.enter_async_context(server.running(spans))
+        await stack.enter_async_context(watched(server, settings))
         work.docket = await stack.enter_async_context(
             queue(settings.redis_url, **{RUN: work.run, TELL: work.tell})
         )

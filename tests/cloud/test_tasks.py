@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from servers import work
 from stores import STORES, store
@@ -25,10 +26,12 @@ from trivium.errors import (
 )
 from trivium.hosts.server.callers import Caller, Limits
 from trivium.hosts.server.task import Task
+from trivium.trace import Span, Tracer
 from trivium_cloud.ledger import Place
 from trivium_cloud.settings import Settings
 from trivium_cloud.store import key
 from trivium_cloud.tasks import Tasks
+from trivium_cloud.worker import working
 from working import CALLER, Site, until
 
 OTHER = Caller(tenant="other")
@@ -356,6 +359,59 @@ def test_a_tenant_holds_only_so_much(site: Site) -> None:
             assert await tasks.open.ledger.redis.hgetall(held) == {b"all": b"0"}
 
     work(play())
+
+
+def test_each_state_of_a_task_is_a_span(tmp_path: Path) -> None:
+    """In its request's trace: how long it was pending, how long it ran, and its steps below."""
+    spans: list[Span] = []
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+
+    def asked(name: str, **options: Any) -> Ask:
+        return replace(made.ask(name, "a", **options), trace=trace)
+
+    def states(name: str) -> list[tuple[str, str]]:
+        return [
+            (each.name.partition(" ")[0], each.attributes["trivium.state"])
+            for each in spans
+            if each.name in (f"pending {name}", f"running {name}")
+        ]
+
+    async def play() -> None:
+        tasks = Tasks(made.settings, Tracer("cloud", spans.append))
+        async with tasks.running():
+            gone = await tasks.accept(CALLER, asked("text.drip"))
+            await tasks.cancel(CALLER, gone.task_id)
+            late = await tasks.accept(CALLER, asked("text.mark"), seconds=0.1)
+            async with working(made.settings, spans.append):
+                walked = await tasks.accept(CALLER, asked("text.walk"))
+                assert (await tasks.wait(CALLER, walked.task_id, 30)).status == "done"
+                assert (await tasks.wait(CALLER, late.task_id, 30)).status == "expired"
+                nested = await tasks.accept(CALLER, asked("text.nest", seconds=30.0))
+                async for event in tasks.events(CALLER, nested.task_id):
+                    if event.event == "step":
+                        break
+                await tasks.cancel(CALLER, nested.task_id)
+                async with asyncio.timeout(30):
+                    while len(states("text.nest")) < 2:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+
+    with store("valkey", tmp_path / "store") as url:
+        made = Site(tmp_path, url)
+        work(play())
+    assert {each.trace_id for each in spans} == {"a" * 32}
+    assert states("text.drip") == [("pending", "cancelled")]
+    assert states("text.walk") == [("pending", "running"), ("running", "done")]
+    assert states("text.mark")[-1][1] == "expired"
+    assert states("text.nest") == [("pending", "running"), ("running", "cancelled")]
+    named = {each.name: each for each in spans}
+    running, pending = named["running text.walk"], named["pending text.walk"]
+    assert {running.parent_id, pending.parent_id} == {"b" * 16}
+    assert pending.start_ns < pending.end_ns <= running.end_ns
+    above = {each.span_id: each for each in spans}
+    step = next(each for each in spans if each.name == "infer text.walk")
+    while step.parent_id in above:
+        step = above[step.parent_id]
+    assert step is running
 
 
 def test_nothing_is_kept_for_ever(site: Site) -> None:

@@ -5,12 +5,41 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from docket import Worker
 
+from trivium.errors import QuotaExceeded
+from trivium.hosts.server.callers import Caller, Limits
 from trivium.hosts.server.valkey import Valkey
 from trivium_cloud.queue import queue
+from trivium_cloud.quotas import REFUSED
 from trivium_cloud.store import connect, stop
-from trivium_cloud.waiting import Waiting, look
+from trivium_cloud.waiting import Waiting, counts, look
+from trivium_cloud.worker import working
+from working import Site
+
+
+def test_what_became_of_tasks_is_counted(tmp_path: Path) -> None:
+    """By their states, over all servers; an operator sees it, and what limits refused."""
+
+    async def play() -> None:
+        few = Caller(tenant="few", limits=Limits(tasks=1))
+        async with site.tasks() as tasks:
+            first = await tasks.accept(few, site.ask("text.mark", "a"))
+            before = REFUSED.labels("tenant", "tasks")._value.get()
+            with pytest.raises(QuotaExceeded):
+                await tasks.accept(few, site.ask("text.mark", "b"))
+            assert REFUSED.labels("tenant", "tasks")._value.get() == before + 1
+            await tasks.cancel(few, first.task_id)
+            second = await tasks.accept(few, site.ask("text.mark", "c"))
+            async with working(site.settings):
+                await tasks.wait(few, second.task_id, 30)
+            redis = tasks.open.ledger.redis
+            assert await counts(redis) == {"pending": 2, "running": 1, "cancelled": 1, "done": 1}
+
+    with Valkey(tmp_path / "store") as valkey:
+        site = Site(tmp_path, valkey.url)
+        asyncio.run(play())
 
 
 def test_what_nobody_has_yet_waits(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from msgspec.structs import replace
 
 import toys
 from servers import work
+from stores import port
 from trivium.errors import TierError
 from trivium.hosts.server.child import Child
 from trivium.hosts.server.task import Task
@@ -319,6 +321,31 @@ def test_a_cancelled_task_is_not_taken_up_again(tmp_path: Path, begun: bool) -> 
     with Valkey(tmp_path / "store") as valkey:
         site = Site(tmp_path, valkey.url)
         work(play())
+
+
+def test_a_worker_shows_what_it_counts(tmp_path: Path) -> None:
+    """To those with a key, where it is told to."""
+
+    async def play() -> None:
+        told = {"authorization": "Bearer key"}
+        async with site.tasks() as tasks, httpx.AsyncClient(base_url=url) as client:
+            task = await tasks.accept(CALLER, site.ask("text.mark", "m"))
+            assert (await tasks.wait(CALLER, task.task_id, 30)).status == "done"
+            assert (await client.get("/metrics")).status_code == 401
+            async with asyncio.timeout(30):
+                while True:
+                    shown = (await client.get("/metrics", headers=told)).text
+                    if 'trivium_asks_total{code="ok",function="text.mark"' in shown:
+                        break
+                    await asyncio.sleep(0.05)
+        assert 'service="worker"' in shown
+
+    number = port()
+    url = f"http://127.0.0.1:{number}"
+    with Valkey(tmp_path / "store") as valkey:
+        site = Site(tmp_path, valkey.url, worker_listen=f"127.0.0.1:{number}")
+        with site.worker():
+            work(play())
 
 
 def test_a_task_that_nobody_does_expires(tmp_path: Path) -> None:
