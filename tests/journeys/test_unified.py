@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
+import shlex
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +23,48 @@ import toys
 import working
 from servers import CLOUD_KEY, KEY, listening
 from trivium import Budget, Client, TriviumError
+from trivium.contract import Input
 from trivium.errors import NotFound
 from trivium_cloud.app import create_app as create_cloud
 from trivium_cloud.settings import Settings as CloudSettings
 from trivium_edge.app import create_app as create_edge
 from trivium_edge.settings import Settings as EdgeSettings
 
-DEFAULTS = "text=text.count,image=image.size"
+DEFAULTS = "text=text.count,image=image.size,image+text=mixed.both"
+
+BOTH = """
+from trivium import Image, Text, function
+
+@function("mixed.both")
+async def both(image: Image, text: Text) -> dict:
+    return {"size": list(image.pixels.shape[:2]), "text": str(text)}
+"""
+
+EXAMPLES = """
+curl -X POST \u201chttps://api.example.com/v1/multimodal\u201c \\
+-H \u201cContent-Type: application/json\u201d \\
+-d \u2018{\u201cimage\u201d:\u201dbase64\u2026\u201d, \
+\u201ctext\u201d:\u201d\u63cf\u8ff0\u2026\u201d, \u201casync\u201d:true}\u2019
+---
+curl \u201chttps://api.example.com/v1/tasks/abc123\u201c
+"""
+"""The document's own, with the quotation marks that its typesetter made."""
+
+
+def command(example: str, here: str) -> list[str]:
+    """Return an example as a shell reads it, with host and credentials added."""
+    plain = str.maketrans({"\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'"})
+    line = example.translate(plain).replace("\\\n", " ")
+    words = shlex.split(line.replace("https://api.example.com", here))
+    return [*words, "-sS", "-w", "\n%{http_code}", "-H", f"Authorization: Bearer {KEY}"]
+
+
+async def curl(*words: str) -> tuple[int, Any]:
+    """Return the status and the JSON that a command is answered with."""
+    pipe = asyncio.subprocess.PIPE
+    done = await asyncio.create_subprocess_exec(*words, stdout=pipe)
+    body, _, status = (await done.communicate())[0].decode().rpartition("\n")
+    return int(status), json.loads(body)
 
 
 @contextlib.asynccontextmanager
@@ -34,6 +72,8 @@ async def gateway(folder: Path, url: str) -> AsyncIterator[tuple[str, working.Si
     """Run a cloud, a worker and a gateway before them, and give the gateway's address."""
     site = working.Site(folder, url)
     samples.zoo(site.settings.bundles[0])
+    both = (Input(name="image", kind="image"), Input(name="text", kind="text"))
+    toys.bundle(site.settings.bundles[0], BOTH, toys.manifest("mixed.both", "both", inputs=both))
     cloud = create_cloud(
         CloudSettings(
             bundles=site.settings.bundles,
@@ -102,14 +142,40 @@ def test_a_program_asks_submits_and_listens(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             await client.task("0" * 32).state()
         upload = await client.upload(samples.png(3, 2), media="image/png")
+        pieces = client.stream("ab", function="text.spell")
+        assert [each.output async for each in pieces] == ["a", "b", ["a", "b"]]
         later = await client.submit(upload, budget=Budget(ms=20_000))
         assert (await later.result()).output == [2, 3]
 
     run(tmp_path, journey)
 
 
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
 def test_the_documents_own_examples_work(tmp_path: Path) -> None:
-    """With host and credentials added, and a function for a picture and a text."""
+    """By curl itself, with host and credentials added, and a picture in the place of one."""
+
+    async def journey(here: str, site: working.Site, client: Client) -> None:
+        submit, look = (command(each, here) for each in EXAMPLES.split("---"))
+        status, said = await curl(*submit)
+        assert (status, said["code"]) == (400, "bad_input")
+        assert said["detail"].startswith("image is no base64: ")
+        photo = base64.b64encode(samples.png(3, 2)).decode()
+        status, said = await curl(*(each.replace("base64\u2026", photo) for each in submit))
+        assert (status, said) == (202, {"task_id": said["task_id"], "status": "pending"})
+        status, task = await curl(*(each.replace("abc123", said["task_id"]) for each in look))
+        assert (status, task["task_id"]) == (200, said["task_id"])
+        while task["status"] in ("pending", "running"):
+            await asyncio.sleep(0.05)
+            status, task = await curl(*(each.replace("abc123", said["task_id"]) for each in look))
+        assert task["answer"]["output"] == {"size": [2, 3], "text": "\u63cf\u8ff0\u2026"}
+        status, said = await curl(*look)
+        assert (status, said["code"]) == (404, "not_found")
+
+    run(tmp_path, journey)
+
+
+def test_what_is_done_in_time_comes_at_once(tmp_path: Path) -> None:
+    """Else it goes on as a task, where that is allowed."""
 
     async def journey(here: str, site: working.Site, _: Client) -> None:
         told = {"authorization": f"Bearer {KEY}"}
