@@ -57,6 +57,8 @@ AWAY = (
     exceptions.BusyLoadingError,
     exceptions.ReadOnlyError,
     exceptions.OutOfMemoryError,
+    # It was started anew between being told a script and doing it.
+    exceptions.NoScriptError,
 )
 """What passes when the Redis is back, has loaded, or has room again."""
 
