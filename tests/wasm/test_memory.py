@@ -31,6 +31,11 @@ def test_sizes_fall_into_classes() -> None:
     assert bucket(1 << 60) == SIZES - 1
 
 
+def within(spread: Spread, ms: float) -> float:
+    """Return how likely so many ms are enough, by what was measured alone."""
+    return spread.within(ms, 1.0, 0.0, ((0.0, 1.0),), 1e9, 1.0)
+
+
 def test_quantiles_follow_what_is_measured() -> None:
     """Within a bin's width of the truth, and newer counts more."""
     spread, dice = Spread(), random.Random(3)
@@ -38,12 +43,12 @@ def test_quantiles_follow_what_is_measured() -> None:
         spread.add(dice.expovariate(0.01), float(i))
     for share, truth in ((0.5, 69.3), (0.95, 299.6)):
         assert spread.quantile(share) == pytest.approx(truth, rel=0.3)
-    assert spread.below(69.3) == pytest.approx(0.5, abs=0.12)
+    assert within(spread, 69.3) == pytest.approx(0.5, abs=0.12)
     for i in range(100):
         spread.add(1000.0, 2000.0 + i)
     assert spread.quantile(0.5) == pytest.approx(1000, rel=0.2)
-    assert spread.below(500.0) < 0.15
-    assert spread.below(1e9) == 1.0
+    assert within(spread, 500.0) < 0.15
+    assert within(spread, 1e9) == 1.0
 
 
 def test_a_spread_never_grows_nor_overflows() -> None:

@@ -172,7 +172,7 @@ class Memory:
         known = self._about(function, road)
         spread, inside, outside = known.place(size)
         if spread.tried < 0:
-            spread.prior = _behind(road)
+            spread.told(_behind(road))
         spread.tried = now
         if road.cold:
             spread.seen = now

@@ -52,16 +52,40 @@ class Spread:
     `times` has their p5, p50 and p95, ready for whoever decides.
     """
 
-    __slots__ = ("_bins", "_sums", "gain", "mean", "prior", "seen", "times", "total", "tried")
+    __slots__ = (
+        "_above",
+        "_below",
+        "_bins",
+        "_centre",
+        "_sums",
+        "gain",
+        "mean",
+        "prior",
+        "seen",
+        "times",
+        "total",
+        "tried",
+    )
 
     def __init__(self) -> None:
-        self.prior: Times = (1.0, 10.0, 50.0)
+        self.prior: Times = (0.0, 0.0, 0.0)
+        self.told((1.0, 10.0, 50.0))
         self.tried = -1.0
         self._bins = array("d", bytes(8 * BINS))
         self._sums = array("d", bytes(8 * (BINS + 1)))
         self.times = self.prior
         self.gain = 1.0
         self.total = self.mean = self.seen = 0.0
+
+    def told(self, prior: Times) -> None:
+        """Take in what is advertised: its p5, p50 and p95."""
+        if prior == self.prior:
+            return
+        self.prior = low, middle, high = prior
+        # A logistic of the time's logarithm: its p5 and p95 lie 2.944 from the middle.
+        self._centre = log(middle)
+        self._below = max(0.01, log(middle / low)) / 2.944
+        self._above = max(0.01, log(high / middle)) / 2.944
 
     def add(self, ms: float, now: float) -> None:
         """Take in one measurement."""
@@ -86,14 +110,6 @@ class Spread:
         fresh: float = self.gain * 2.0 ** (max(0.0, now - self.seen) / STALE_MS)
         return self.total / fresh
 
-    def below(self, ms: float) -> float:
-        """Return the share of measurements below `ms`."""
-        place = (log(ms) - _LOW) / _STEP if ms > 0.5 else 0.0
-        if place >= BINS:
-            return 1.0
-        sums, i = self._sums, int(place)
-        return (sums[i] + (place - i) * (sums[i + 1] - sums[i])) / sums[BINS]
-
     def within(
         self, ms: float, pace: float, way: float, points: Points, weight: float, carried: float
     ) -> float:
@@ -101,14 +117,27 @@ class Spread:
 
         The advert counts beside the evidence while that weighs little.
         """
-        found, share = 0.0, weight / (weight + ADVERT) if weight < 40 * ADVERT else 1.0
+        share = weight / (weight + ADVERT) if weight < 40 * ADVERT else 1.0
+        centre = self._centre if carried == 1.0 else self._centre - log(carried)
+        below, above, sums, found = self._below, self._above, self._sums, 0.0
         for factor, often in points:
             left = (ms - way * factor) / pace
             if left <= 0.0:
                 break
-            seen = self.below(left) if weight else 0.0
+            at = log(left)
+            seen, place = 0.0, (at - _LOW) / _STEP
+            if weight and place > 0.0:
+                if place >= BINS:
+                    seen = 1.0
+                else:
+                    i = int(place)
+                    seen = (sums[i] + (place - i) * (sums[i + 1] - sums[i])) / sums[BINS]
             if share < 1.0:
-                seen = share * seen + (1.0 - share) * within(self.prior, left * carried)
+                off = at - centre
+                odds = off / (above if off > 0.0 else below)
+                seen *= share
+                if odds > -40.0:
+                    seen += (1.0 - share) / (1.0 + exp(-odds))
             found += often * seen
         return found
 
@@ -214,7 +243,7 @@ class Known:
         if spread is None:
             spread = self.spreads[class_] = Spread()
         if prior is not None:
-            spread.prior = prior
+            spread.told(prior)
         grows = self.grows if self.count > 3 else 0.0
         if not grows:
             return spread, 0.0, 0.0
@@ -318,10 +347,3 @@ def mixed(spread: Spread, weight: float, outside: float) -> Times:
         carry * middle * (seen[1] / middle) ** share,
         carry * high * (seen[2] / high) ** share,
     )
-
-
-def within(times: Times, ms: float) -> float:
-    """Return how likely an advert makes it that `ms` are enough."""
-    low, middle, high = times
-    side = log(high / middle) if ms > middle else log(middle / low)
-    return 1.0 / (1.0 + exp(max(-40.0, min(40.0, -2.944 * log(ms / middle) / max(side, 0.01)))))
