@@ -83,11 +83,18 @@ def quantise_weights(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProt
     kept = {name for node in graph.node if node.name in exclude for name in node.input}
     weights = {name: item for name, item in weights.items() if name not in kept}
     products = {n.input[1] for n in graph.node if n.op_type == "MatMul"} & weights.keys()
+    kernels = {n.input[1] for n in graph.node if n.op_type == "Conv"} & weights.keys()
+    # Those over pictures; the ones over time are little beside the rest of their models.
+    kernels = {name for name in kernels if len(weights[name].dims) == 4}
     tables = {n.input[0] for n in graph.node if n.op_type == "Gather"} & weights.keys()
     nodes = []
     for name in sorted(products):
         # Each column of a product, and below each row of a table, has its own scale.
         keep(graph, weights[name], axis=0)
+        nodes += widen(f"{name}.int8", f"{name}.scale", name)
+    for name in sorted(kernels):
+        # Each channel that a convolution makes has its own scale.
+        keep(graph, weights[name], axis=(1, 2, 3))
         nodes += widen(f"{name}.int8", f"{name}.scale", name)
     for node in graph.node:
         if node.op_type == "Gather" and node.input[0] in tables:
@@ -105,13 +112,16 @@ def quantise_weights(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProt
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
-    if not products and not tables:
-        raise BundleError(f"{model.name} has no matrix product or table with constant weights.")
+    if not products and not tables and not kernels:
+        raise BundleError(
+            f"{model.name} has no matrix product, table or picture's convolution with constant "
+            "weights."
+        )
     onnx.checker.check_model(small)
     return small
 
 
-def keep(graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int) -> None:
+def keep(graph: onnx.GraphProto, weight: onnx.TensorProto, axis: int | tuple[int, ...]) -> None:
     """Replace a weight by whole numbers from -127 to 127 and their scales along `axis`."""
     if weight not in graph.initializer:
         return

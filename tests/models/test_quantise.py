@@ -101,10 +101,22 @@ def test_excluded_nodes_stay(tokens: Path) -> None:
         quantise(tokens, "dynamic", ["nothing"])
 
 
+def test_a_picture_s_kernels_are_kept_as_int8(picture: Path) -> None:
+    """Each channel has a scale of its own, and the arithmetic stays float32."""
+    feed = {"image": generator.normal(0, 1, (1, 3, 8, 8)).astype("f")}
+    small = quantise(picture, "weights")
+    assert len(small.SerializeToString()) < picture.stat().st_size / 2
+    assert "Conv" in {node.op_type for node in small.graph.node}
+    kept = next(each for each in small.graph.initializer if each.name == "kernel.scale")
+    assert list(kept.dims) == [16, 1, 1, 1]
+    assert np.abs(run(small, feed) - run(onnx.load(picture), feed)).max() < 0.01
+
+
 def test_nothing_to_quantise_is_said(picture: Path) -> None:
-    for form in ("weights", "int4"):
-        with pytest.raises(BundleError, match="has no matrix product"):
-            quantise(picture, form)
+    with pytest.raises(BundleError, match="has no matrix product"):
+        quantise(picture, "int4")
+    with pytest.raises(BundleError, match="has no matrix product, table or"):
+        quantise(picture, "weights", ["conv"])
 
 
 def test_the_node_with_the_worst_outliers_comes_first(tokens: Path) -> None:
