@@ -1,0 +1,186 @@
+"""Which pictures does image.embed's student look at, and what does its trunk make of them?
+
+    python views.py SVGS MODELS FONT PHOTOS …
+
+SVGS and MODELS are data.py's, whose vectors.npz is read. The trunk is the first twelve of the
+backbone's sixteen blocks with INT8 weights, which the student keeps. FONT is NotoColorEmoji.ttf of
+Debian's fonts-noto-color-emoji 2.042, PHOTOS are folders (here 292 pictures of gcompris-qt-data 3.1
+and 32 of gnome- and mate-backgrounds). Writes trunk.onnx, views.npy, what it makes of each view,
+and views.txt, one line a view: its picture's number, its kind and which of its views it is.
+
+Of the drawings only those of the training split are looked at, without those that are like a row
+of the other two (cosine of the backbone's features above 0.9), and no text at all. Each picture
+gives the view that a caller's would, then others: a part of it, turned over, in other colours, on
+another ground, or beside another one. Seed 0.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from data import PAIRS, drawn
+from numpy.typing import NDArray
+from onnx.utils import extract_model
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+
+from trivium_models.quantise import quantise
+
+HERE = Path(__file__).parent
+ALIKE, SHORT, SIDE, LARGEST, EMOJI = 0.9, 256, 224, 512, 109
+INSIDE, PART = "batchnormalization_137", 64  # the last block's sums
+VIEWS = {"drawing": 4, "emoji": 3, "photo": 10}
+SIGNS = [(0x1F300, 0x1F3FB), (0x1F400, 0x1F650), (0x1F680, 0x1F700), (0x1F900, 0x1FAFF)]
+TRUNK: ort.InferenceSession
+LETTERS: ImageFont.FreeTypeFont
+GROUNDS: list[Image.Image]
+"""What each process has, made when it starts."""
+
+Picture = Image.Image
+Work = tuple[int, str, str]  # a picture's number, its kind, and where it is
+
+
+def drawings(root: Path) -> Iterator[str]:
+    """Yield where the drawings are that may be learnt from."""
+    rows = [line.split("\t") for line in PAIRS.read_text("utf-8").splitlines()]
+    features = np.load(HERE / "vectors.npz")["features"].astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    taught = np.array([row[1] == "train" for row in rows])
+    near = (features @ features[~taught].T).max(1)
+    for row, own, like in zip(rows, taught, near, strict=True):
+        if own and like <= ALIKE:
+            yield str(root / row[0])
+
+
+def opened(kind: str, place: str) -> Picture | None:
+    """Return a picture, or none where there is nothing to see."""
+    if kind == "drawing":
+        return drawn(Path(place))
+    if kind == "photo":
+        picture = Image.open(place).convert("RGB")
+        picture.thumbnail((LARGEST, LARGEST))
+        return picture
+    picture = Image.new("RGB", (160, 160), "white")
+    ImageDraw.Draw(picture).text((12, 20), chr(int(place)), font=LETTERS, embedded_color=True)
+    box = ImageOps.invert(picture).getbbox()
+    if box is None or np.asarray(picture).std() < 2:
+        return None
+    return ImageOps.expand(picture.crop(box), 6, "white")
+
+
+def square(picture: Picture, share: float, x: float, y: float) -> Picture:
+    """Return a square part of a picture: a share of its short side."""
+    side = max(16.0, min(picture.size) * share)
+    left, top = (max(0.0, size - side) * at for size, at in zip(picture.size, (x, y), strict=True))
+    box = (left, top, min(left + side, picture.width), min(top + side, picture.height))
+    return picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box)
+
+
+def view(
+    kind: str, picture: Picture, others: list[Picture], chance: np.random.Generator
+) -> Picture:
+    """Return a view that a caller might have sent."""
+    if kind != "photo":
+        edge = int(max(picture.size) * chance.uniform(0, 0.3))
+        picture = ImageOps.expand(picture, edge, "white")
+        if chance.random() < 0.3:  # all of it, however long
+            picture = ImageOps.pad(picture, (max(picture.size),) * 2, color="white")
+    least = 0.35 if kind == "photo" else 0.6
+    seen = square(picture, chance.uniform(least, 1), chance.random(), chance.random())
+    if chance.random() < 0.5:
+        seen = ImageOps.mirror(seen)
+    if kind != "photo" and chance.random() < 0.35:
+        if chance.random() < 0.5:
+            ground = Image.new("RGB", seen.size, tuple(chance.integers(0, 256, 3).tolist()))
+        else:
+            ground = square(others[chance.integers(len(others))], 1, 0.5, 0.5)
+        white = np.asarray(seen).min(2) > 245
+        seen.paste(ground, mask=Image.fromarray((white * 255).astype(np.uint8)))
+    elif chance.random() < 0.15:
+        half = square(others[chance.integers(len(others))], 1, 0.5, 0.5)
+        wide = SIDE // 2
+        seen.paste(half.resize((wide, SIDE)) if chance.random() < 0.5 else half, (wide, 0))
+    if chance.random() < 0.4:
+        for change in (ImageEnhance.Color, ImageEnhance.Brightness, ImageEnhance.Contrast):
+            seen = change(seen).enhance(chance.uniform(0.5, 1.5))
+    if chance.random() < 0.1:
+        seen = ImageOps.grayscale(seen).convert("RGB")
+    if chance.random() < 0.15:
+        small = int(chance.integers(48, 160))
+        seen = seen.resize((small, small)).resize((SIDE, SIDE))
+    return seen
+
+
+def plain(picture: Picture) -> Picture:
+    """Return the view that prepare.onnx gives."""
+    return square(picture, SIDE / SHORT, 0.5, 0.5)
+
+
+def trunk(models: Path) -> None:
+    """Write the trunk, if it is not there."""
+    whole, kept = HERE / "trunk.fp32.onnx", HERE / "trunk.onnx"
+    if not kept.is_file():
+        extract_model(models / "backbone.fp32.onnx", whole, ["image"], [INSIDE])
+        onnx.save(quantise(whole, "weights"), kept)
+
+
+def begin(font: Path, photos: list[str]) -> None:
+    """Make what a process needs."""
+    global TRUNK, LETTERS, GROUNDS
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    TRUNK = ort.InferenceSession(HERE / "trunk.onnx", options, providers=["CPUExecutionProvider"])
+    LETTERS = ImageFont.truetype(font, EMOJI)
+    GROUNDS = [each for place in photos if (each := opened("photo", place))]
+
+
+def seen(part: list[Work]) -> tuple[NDArray[np.float16], list[str]]:
+    """Return what the trunk makes of pictures' views, and their lines."""
+    found, lines = [], []
+    for number, kind, place in part:
+        chance = np.random.default_rng((0, number))
+        picture = opened(kind, place)
+        for turn in range(VIEWS[kind] if picture else 0):
+            assert picture is not None
+            each = view(kind, picture, GROUNDS, chance) if turn else plain(picture)
+            image = ((np.asarray(each, np.float32) - 127) / 128).transpose(2, 0, 1)[None]
+            found.append(TRUNK.run(None, {"image": image})[0])
+            lines.append(f"{number} {kind} {turn}")
+    return np.concatenate(found).astype(np.float16), lines
+
+
+def main(svgs: Path, models: Path, font: Path, folders: list[Path]) -> None:
+    """Write both files, going on where it was stopped."""
+    photos = [
+        str(path)
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".jpg", ".webp")
+    ]
+    signs = [str(code) for first, end in SIGNS for code in range(first, end)]
+    all_ = {"photo": photos, "emoji": signs, "drawing": list(drawings(svgs))}
+    places = [(kind, place) for kind, found in all_.items() for place in found]
+    work = [(number, kind, place) for number, (kind, place) in enumerate(places)]
+    trunk(models)
+    kept = HERE / "views"
+    kept.mkdir(exist_ok=True)
+    parts = {kept / f"{at:05}.npz": work[at : at + PART] for at in range(0, len(work), PART)}
+    left = {path: part for path, part in parts.items() if not path.is_file()}
+    with multiprocessing.Pool(2, begin, (font, photos[::5])) as pool:
+        for path, (inside, lines) in zip(left, pool.imap(seen, left.values()), strict=True):
+            np.savez(path, inside=inside, lines=np.array(lines))
+            print(path.stem, len(work), flush=True)
+    whole = [np.load(path) for path in parts]
+    np.save(HERE / "views.npy", np.concatenate([each["inside"] for each in whole]))
+    lines = [line for each in whole for line in each["lines"]]
+    (HERE / "views.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    print(f"{len(lines):,} views")
+
+
+if __name__ == "__main__":
+    main(*(Path(each) for each in sys.argv[1:4]), [Path(each) for each in sys.argv[4:]])
