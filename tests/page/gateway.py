@@ -87,6 +87,9 @@ class Gateway:
         self.engine = Engine(Tier.EDGE, Bare(), development=True)
         self.wheel = wheel.kernel()
         self.trusted.append(self.key.public)
+        # msgspec learns a type when it first decodes one: if two threads do so at once, it crashes.
+        sign("first", {"manifest.json": b"{}"}, self.key)
+        decode(encode(Ask(function="first")), Ask)
         for name in self.bundles:
             self.serve(name, self.bundles[name])
         gateway = self
