@@ -11,7 +11,7 @@ import pytest
 
 from page.bundles import FUNCTIONS
 from page.gateway import ROOT, Gateway
-from page.opened import Opened
+from page.opened import Opened, crossing
 from trivium.contract import Sample
 from trivium.hosts.server.check import agrees
 from trivium_models import recipe
@@ -44,8 +44,7 @@ def opened(headless: Any) -> Iterator[Opened]:
 
 
 def typed(opened: Opened, data: bytes, media: str = "") -> Any:
-    given = {"media": media, "data": base64.b64encode(data).decode()}
-    return opened.ask("document.type", document=given, tiers=["page"])
+    return opened.ask("document.type", document=crossing(media, data), tiers=["page"])
 
 
 @pytest.mark.parametrize("path", sorted(HELD_OUT.glob("*/*")), ids=lambda path: path.name)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import page.bundles as bundles
 from page.gateway import ROOT, Gateway
-from page.opened import Opened
+from page.opened import Opened, crossing
 from trivium.contract import Blob
 from trivium.errors import TriviumError
 from trivium.hosts.server import media
@@ -61,8 +61,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def send(opened: Opened, blob: Blob, name: str = "image.same") -> Any:
-    data = base64.b64encode(blob.data).decode()
-    return opened.ask(name, image={"media": blob.media, "data": data}, tiers=["page"])
+    return opened.ask(name, image=crossing(blob.media, blob.data), tiers=["page"])
 
 
 def pixels(opened: Opened, blob: Blob) -> NDArray[np.uint8]:
