@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jsonschema_rs
 import pytest
 import schemathesis
@@ -31,6 +32,7 @@ import toys
 from servers import CLOUD_KEY, KEY, ORIGIN, Servers
 from trivium.contract import JSON, MSGPACK, PROBLEM, Problem, Refusal, decode, encode
 from trivium.errors import ERRORS
+from trivium.hosts.server import described
 from trivium.hosts.server.described import OFFSET
 from trivium_cloud.app import create_app as create_cloud
 from trivium_cloud.settings import Settings as CloudSettings
@@ -167,6 +169,15 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             )
             with served(edge) as here:
                 yield {"edge": here, "cloud": there}
+
+
+def test_all_that_is_described_is_there(urls: dict[str, str]) -> None:
+    """And all that operators are shown is described: figures have no schema, but an example."""
+    documents = [httpx.get(f"{url}/openapi.json").json() for url in urls.values()]
+    there = {name for document in documents for name, _ in operations(document)}
+    known = [described.EXAMPLES, described.RAW, described.BODIES, described.QUERIES]
+    assert {name for each in known for name in each} <= there
+    assert {name for name in there if " /v1/ops/" in name} <= described.EXAMPLES.keys()
 
 
 def ours(response: Any) -> None:

@@ -371,7 +371,7 @@ EXAMPLES: dict[str, Any] = {
     "POST /v1/feedback": {"function": "text.embed", "tier": "edge"},
     "GET /v1/ops/overview": {"asks": []},
     "GET /v1/ops/state": {"tiers": []},
-    "GET /v1/ops/series": {"points": []},
+    "GET /v1/ops/resources": {"at": [1763874000, 1763874010], "figures": {}},
     "GET /v1/ops/traces": [],
     "GET /v1/ops/traces/{trace}": [_SPAN],
     "GET /v1/ops/live": "event: tick\ndata: {}\n\n",
@@ -402,7 +402,7 @@ BODIES: dict[str, Any] = {
 _TIMES = ("from", "to", "minutes")
 QUERIES: dict[str, tuple[str, ...]] = {
     "GET /v1/ops/overview": (*_TIMES, "function", "tier", "began"),
-    "GET /v1/ops/series": (*_TIMES, "name"),
+    "GET /v1/ops/resources": _TIMES,
     "GET /v1/ops/traces": (
         *_TIMES,
         *("function", "began", "tier", "caller", "device", "kept", "error", "trace"),
