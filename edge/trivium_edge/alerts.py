@@ -114,13 +114,13 @@ def toll(cells: Read, since: float, now: float, function: str = "") -> dict[str,
     whom = []
     for who, data, _ in callers.by(lambda i: callers.keys[i][2]):
         said = told(data)
-        hurt = said["failed"] + said["budgeted"] * (1.0 - (said["met"] or 0.0))
+        hurt = said["failed"] + said["late"]
         if hurt >= 1:
             whom.append({"who": who, "hurt": hurt})
     return {
         "asks": total["asks"],
         "failed": total["failed"],
-        "late": total["budgeted"] * (1.0 - (total["met"] or 0.0)),
+        "late": total["late"],
         "fallback": total["fallback"],
         "p95": total["p95"],
         "p95_before": before["p95"],
@@ -240,11 +240,10 @@ def _burning(cells: Read, rows: Sequence[dict[str, Any]], now: float) -> Iterato
                 good = 1.0 - said["error_rate"]
             return None if good is None else good < objective
 
-        # The shortest time in which something was asked.
-        burn = next(iter(row["burn"].values()))
+        burn, long = row["burn"][row["window"]], views.WINDOWS[row["window"]]
         said = f"{function}: {100 * burn * (1 - objective):.0f} % are not {what}"
-        said += f", {burn:.0f} times as many as may be"
-        since = since_cell(cells, function, now, bad)
+        said += f", {burn:.0f} times as many as may be, in the last {long / 60:.0f} minutes"
+        since = since_cell(cells, function, now, bad, long)
         yield Alert(what="burn", said=said, function=function, since=since)
 
 
@@ -328,18 +327,26 @@ def since_sample(
 
 
 def since_cell(
-    cells: Read, function: str, now: float, bad: Callable[[dict[str, Any]], bool | None]
+    cells: Read,
+    function: str,
+    now: float,
+    bad: Callable[[dict[str, Any]], bool | None],
+    long: float = 0.0,
 ) -> float | None:
-    """Return when a function's figures became bad, without a pause until now.
+    """Return when a function's figures became bad, without a pause until `long` seconds ago.
 
     It is looked for in minutes first, then to ten seconds.
     """
-    step, bad_since = COARSE[0], []
+    step = COARSE[0]
+    bad_since: list[int] = []
     for at, found in reversed(
         _judged(cells("road", now - BACK_S, now + step, step), function, bad)
     ):
         if not found:
-            break
+            # What has become well since is still told while it burns.
+            if bad_since or at + step <= now - long:
+                break
+            continue
         bad_since.append(at)
     if not bad_since:
         return None
@@ -347,7 +354,9 @@ def since_cell(
     for first in reversed(bad_since[-2:]):
         fine, last = None, min(first + step, now)
         for at, found in reversed(_judged(cells("road", first, last, FINE), function, bad)):
-            if last - at > PAUSE_S:
+            # How long it has been well again is no pause of it.
+            ended = fine is None and first == bad_since[0]
+            if last - at > PAUSE_S and not ended:
                 break
             if found:
                 fine, last = float(at), float(at)

@@ -181,6 +181,8 @@ class History(Reading):
             "refused": float(mistaken(ask)),
             "budgeted": float(missed is not None),
             "met": float(missed is False),
+            # One that failed is not answered, neither in time nor late.
+            "late": float(missed is True and not ask.error),
             "fallback": float("trivium.failed" in said),
             "hedged": float("trivium.hedged" in said),
             "escalated": float("trivium.escalated" in said),

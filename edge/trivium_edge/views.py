@@ -133,6 +133,16 @@ def burning(history: History, end: float) -> list[dict[str, Any]]:
             burn = {name: rates[what] / allowed for name, rates in windows.items() if what in rates}
             if not burn:
                 continue
+            window = next(
+                (
+                    short
+                    for short, long, most in BURNS[what]
+                    if burn.get(short, 0.0) > most
+                    and burn.get(long, 0.0) > most
+                    and windows[short]["asks"] >= FEW
+                ),
+                None,
+            )
             rows.append(
                 {
                     "function": key,
@@ -140,12 +150,8 @@ def burning(history: History, end: float) -> list[dict[str, Any]]:
                     "objective": objective,
                     "burn": burn,
                     "left": 1.0 - burn["3d"] if "3d" in burn else None,
-                    "alert": any(
-                        burn.get(short, 0.0) > most
-                        and burn.get(long, 0.0) > most
-                        and windows[short]["asks"] >= FEW
-                        for short, long, most in BURNS[what]
-                    ),
+                    "alert": window is not None,
+                    "window": window,
                 }
             )
     return rows
@@ -299,9 +305,8 @@ def _series(cells: Cells, start: float, end: float, step: int) -> dict[str, Any]
         times.append(at)
         slowest.append(worst)
         said = told(blank() if data is None else data)
-        late = said["budgeted"] * (1.0 - (said["met"] or 0.0))
-        for name, value in (("asks", said["asks"]), ("failed", said["failed"]), ("late", late)):
-            lines[name].append(value / step)
+        for name in ("asks", "failed", "late"):
+            lines[name].append(said[name] / step)
         lines["spent"].append(said["spent"])
         for name in ("p50", "p95", "p99"):
             lines[name].append(said[name])

@@ -98,6 +98,28 @@ def test_budgets_that_are_missed_burn_too(history: History) -> None:
     assert alert.toll["failed"] == 0
 
 
+def test_an_ask_that_failed_hurts_but_once(history: History) -> None:
+    """What failed had a budget, too, and was not answered late."""
+    for ago in range(200, 0, -5):
+        error = "over_budget" if ago % 2 else ""
+        ask(history, NOW - ago, budget_ms=100.0, ms=500, error=error)
+    toll = look(history)["burn"].toll
+    assert toll is not None
+    assert (toll["asks"], toll["failed"], toll["late"]) == (40, 20, 20)
+    assert [each["hurt"] for each in toll["callers"]] == [40]
+
+
+def test_what_has_become_well_is_told_with_its_beginning_while_it_burns(history: History) -> None:
+    """The last minutes are well, and so is half of the five minutes before."""
+    for ago in range(600, 0, -1):
+        ask(history, NOW - ago, error="tier_unreachable" if 400 > ago > 270 else "")
+    alert = look(history)["burn"]
+    assert "in the last 60 minutes" in alert.said
+    assert alert.since == pytest.approx(NOW - 399, abs=FINE)
+    assert alert.toll is not None
+    assert alert.toll["failed"] == 129
+
+
 def test_a_cloud_that_is_gone_is_told_before_anything_else(history: History) -> None:
     """And since when, from what was seen of it."""
     for ago in range(120, 0, -10):

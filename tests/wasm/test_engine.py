@@ -216,6 +216,15 @@ def test_one_trace_crosses_all_tiers() -> None:
     assert [span.attributes["trivium.tier"] for span in roots] == ["cloud"]
 
 
+def test_an_ask_that_nobody_can_answer_in_time_had_a_budget() -> None:
+    """Its span says so, though there never was a plan."""
+    spans: list[Span] = []
+    page, _, _ = three(COUNTED, spans=spans)
+    with pytest.raises(BudgetError):
+        ask(page, budget=Budget(ms=0.001))
+    assert spans[-1].attributes["trivium.budget_ms"] == 0.001
+
+
 def test_roads_show_what_was_measured() -> None:
     """After some asks the advert is the experience."""
     edge = toys.engine(EDGE, COUNTED)

@@ -250,7 +250,9 @@ class Engine:
         if not roads:
             known = ", ".join(sorted(self.functions)) or "none"
             raise UnknownFunction(f"no tier has a function {name!r}; the {self.tier} has: {known}")
-        now, size = self.host.clock(), weigh(ask)
+        now, size, said = self.host.clock(), weigh(ask), span.attributes
+        if ask.budget.ms is not None:
+            said["trivium.budget_ms"] = ask.budget.ms
         budget = ask.budget if aim is None else replace(ask.budget, ms=aim)
         try:
             plan = choose(name, roads, budget, self.memory, size=size, now=now, tiers=ask.tiers)
@@ -258,10 +260,7 @@ class Engine:
             if aim is None:
                 raise
             plan = choose(name, roads, ask.budget, self.memory, size=size, now=now, tiers=ask.tiers)
-        said = span.attributes
         said["trivium.plan"], said["trivium.size"] = plan.reason, size
-        if ask.budget.ms is not None:
-            said["trivium.budget_ms"] = ask.budget.ms
         return Trip(ask, plan, self.tier, started, span)
 
     async def _leg(self, trip: Trip, leg: Leg, more: bool = False) -> Answer:
