@@ -229,8 +229,17 @@ class History(Reading):
             self._asks.append((*row, trace.kept, caller, device, plan))
 
     def _aside(self, span: Span) -> None:
-        """Count what is no ask: a shadow."""
+        """Count what is no ask: a shadow, and a version's run that failed whoever answered then."""
         said = span.attributes
+        if span.name == "run" and span.error == "run_failed" and "trivium.version" in said:
+            function = self._name(_word(said.get("trivium.function"), ""))
+            version = _word(said["trivium.version"], "")
+            tier = span.service.removeprefix("trivium.")
+            # A worker does what the cloud was asked.
+            key = ("version", function, "cloud" if tier == "worker" else tier, version)
+            ms = lasted(span)
+            figures = {"asks": 1.0, "failed": 1.0, "ms": ms, place(ms): 1.0}
+            self._add(span.end_ns / 1e9, key, _placed(figures), "", 0.0)
         if span.name != "shadow" or "trivium.took_ms" not in said:
             return
         figures = {

@@ -272,6 +272,28 @@ def test_a_version_is_told_that_is_worse_than_the_one_before_it(history: History
     assert row["now"]["asks"] == pytest.approx(120, abs=FINE)
 
 
+def test_a_version_is_told_whose_runs_fail_though_others_answer(history: History) -> None:
+    """An ask that no version answered has none; the run that failed does."""
+    versions(history, (300, 100, "1.0.0+aaaaaaaa", 0.95), (100, 0, "1.0.1+bbbbbbbb", 0.95))
+    for ago in range(99, 0, -3):
+        trace, at = Trace(f"{ago:032x}", 0.0), int((NOW - ago) * 1e9)
+        said = {"trivium.function": "text.embed", "trivium.version": "1.0.1+bbbbbbbb"}
+        trace.spans.append(
+            Span(
+                name="run",
+                service="edge",
+                trace_id=trace.trace_id,
+                span_id="2" * 16,
+                start_ns=at - 1000,
+                end_ns=at,
+                error="run_failed",
+                attributes=said,
+            )
+        )
+        history.take(trace)
+    assert "25% fail, 0% did" in look(history)["version"].said
+
+
 def test_a_version_that_came_back_is_the_better_one(history: History) -> None:
     """Whoever takes a version back is told no more."""
     good, bad = ("1.0.0+aaaaaaaa", 0.95), ("1.0.1+bbbbbbbb", 0.35)

@@ -255,6 +255,8 @@ class Run:
                 )
         self._decoded = self._clock()
         span = engine.tracer.span("run", self._parent, **{"trivium.model": variant.model})
+        span.attributes["trivium.function"] = schema.name
+        span.attributes["trivium.version"] = self.function.manifest.version
         self._span = span
         if schema.models:
             self._arguments[schema.models] = models
