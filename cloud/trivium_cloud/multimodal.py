@@ -97,7 +97,7 @@ class Multimodal:
             inputs=assigned(schema, pieces) if schema else by_name(pieces),
             options=wanted.options,
             budget=wanted.budget,
-            trace=request.traced(tracer, above, told(caller), PATH),
+            trace=request.traced(tracer, above, told(caller), PATH, function),
         )
         if wanted.later or wanted.allow_async:
             return await self._task(caller, request, wanted, ask)

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from trivium.hosts.server.telemetry import Trace, asking, lasted, late, mistaken
+from trivium.hosts.server.telemetry import Trace, asking, lasted, late, mistaken, unasked
 from trivium.trace import Span
 
 from .figures import AT, FIGURES, Cell, place, size_class
@@ -128,7 +128,7 @@ class History(Reading):
                     if each.service == "worker"
                     or (each.service.endswith("page") and not each.parent_id)
                 ]
-            for ask in asks:
+            for ask in asks or _unasked(trace):
                 self._count(ask, trace)
             if not trace.more:
                 for span in trace.spans:
@@ -164,7 +164,8 @@ class History(Reading):
         at = ask.end_ns / 1e9
         if abs(at - self._clock()) > 3600:
             at = self._clock()  # a page's clock may be anything
-        function, began = self._name(asking(ask)), ask.service.removeprefix("trivium.")
+        function = self._name(asking(ask) or _word(said.get("trivium.function"), ""))
+        began = ask.service.removeprefix("trivium.")
         cached = said.get("trivium.cached")
         tier = _word(said.get("trivium.tier"), "cache" if cached else "none")
         https = [span for span in trace.spans if span.name.startswith("POST ")]
@@ -457,6 +458,13 @@ def _pack(spans: Sequence[Span]) -> bytes:
 def _number(value: Any) -> float:
     good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
     return float(value) if good else 0.0
+
+
+def _unasked(trace: Trace) -> list[Span]:
+    """Return the request that failed before it became an ask: its task could not be kept, say."""
+    failed = filter(unasked, trace.spans)
+    # The farthest tier knows the function.
+    return [] if trace.more else sorted(failed, key=lambda span: span.start_ns)[-1:]
 
 
 def _placed(figures: Mapping[str, float], weight: float = 1.0) -> Figures:

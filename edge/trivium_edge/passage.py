@@ -22,7 +22,7 @@ from websockets.typing import Subprotocol
 from trivium.contract import JSON, Problem, encode
 from trivium.errors import TierUnreachable, TriviumError, Unauthenticated
 from trivium.hosts.server import web
-from trivium.hosts.server.callers import HEADERS, Admit, behalf
+from trivium.hosts.server.callers import HEADERS, Admit, behalf, told
 from trivium.hosts.server.task import TICKET, Event
 from trivium.trace import Tracer
 
@@ -113,8 +113,8 @@ class Passage:
 
         return [route(each) for each in PATHS]
 
-    async def _onward(self, scope: Scope) -> tuple[dict[str, str], bool]:
-        """Return the headers for the cloud, and whether they are the gateway's own."""
+    async def _onward(self, scope: Scope) -> tuple[dict[str, str], str]:
+        """Return the headers for the cloud, and for whom they are if they are the gateway's own."""
         headers = web.said(scope)
         named = {each.strip().lower() for each in headers.get("connection", "").split(",")}
         onward = {
@@ -129,14 +129,15 @@ class Passage:
             # A ticket is the cloud's own, and all that it looks at.
             if self._secure is not None and not any(TICKET in each for each in offered):
                 raise
-            return onward, False
+            return onward, ""
         onward = {
             name: value
             for name, value in onward.items()
             # It speaks for itself; where its page comes from was looked at here.
             if name not in CREDENTIALS and name != "origin"
         }
-        return onward | {"authorization": f"Bearer {self._key}"} | behalf(caller), True
+        own = {"authorization": f"Bearer {self._key}"}
+        return onward | own | behalf(caller), told(caller)
 
     def _where(self, scope: Scope) -> str:
         # As it was sent: what was decoded once could mean something else.
@@ -146,12 +147,12 @@ class Passage:
         return self._url + path + (f"?{query}" if query else "")
 
     async def _request(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        headers, own = await self._onward(scope)
+        headers, whose = await self._onward(scope)
         with web.Incoming(scope, receive) as request:
             if self._tracer is not None and (scope["method"], scope["path"]) == ("POST", ASKED):
                 above = headers.get("traceparent", "")
-                headers["traceparent"] = request.traced(self._tracer, above, "", ASKED)
-            await self._pass(scope, request, headers, own, send)
+                headers["traceparent"] = request.traced(self._tracer, above, whose, ASKED)
+            await self._pass(scope, request, headers, bool(whose), send)
 
     async def _pass(
         self,

@@ -120,6 +120,34 @@ def test_what_has_become_well_is_told_with_its_beginning_while_it_burns(history:
     assert alert.toll["failed"] == 129
 
 
+def test_what_failed_before_it_was_an_ask_is_counted_as_one(history: History) -> None:
+    """A task that the store did not take; a caller's own mistake is none."""
+    for ago in range(90, 0, -3):
+        trace, at = Trace(f"{ago:032x}", 0.0), int((NOW - ago) * 1e9)
+        error = "bad_input" if ago % 2 else "tier_failed"
+        said = {"trivium.caller": "acme", "trivium.function": "text.embed"}
+        for service in ("edge", "cloud"):
+            trace.spans.append(
+                Span(
+                    name="POST /v1/multimodal",
+                    service=service,
+                    trace_id=trace.trace_id,
+                    span_id="1" * 16,
+                    start_ns=at - 1000 * len(service),
+                    end_ns=at,
+                    error=error if service == "cloud" else "",
+                    attributes=said if service == "cloud" else {"trivium.caller": "acme"},
+                )
+            )
+        history.take(trace)
+        ask(history, NOW - ago)
+    alert = look(history)["burn"]
+    assert alert.function == "text.embed"
+    assert alert.toll is not None
+    assert (alert.toll["asks"], alert.toll["failed"]) == (45, 15)
+    assert [each["who"] for each in alert.toll["callers"]] == ["acme"]
+
+
 def test_a_cloud_that_is_gone_is_told_before_anything_else(history: History) -> None:
     """And since when, from what was seen of it."""
     for ago in range(120, 0, -10):

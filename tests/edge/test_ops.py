@@ -232,4 +232,5 @@ def test_a_request_of_any_parts_is_one_trace(servers: Servers) -> None:
     assert cloud.parent_id == edge.span_id
     (ask,) = [each for each in servers.spans if each.name == "infer text.count"]
     assert {cloud.trace_id, ask.trace_id} == {edge.trace_id}
-    assert cloud.attributes["trivium.caller"]
+    assert cloud.attributes["trivium.caller"] == edge.attributes["trivium.caller"]
+    assert cloud.attributes["trivium.function"] == "text.count"

@@ -113,6 +113,11 @@ def mistaken(span: Span) -> bool:
     return kind is not None and kind.status < 500 and not issubclass(kind, BudgetError)
 
 
+def unasked(span: Span) -> bool:
+    """Return whether it is a request that failed, maybe before it was an ask: as a task, say."""
+    return span.name == "POST /v1/multimodal" and span.error in ERRORS and not mistaken(span)
+
+
 def lasted(span: Span) -> float:
     """Return a span's milliseconds."""
     return (span.end_ns - span.start_ns) / 1e6
@@ -230,7 +235,7 @@ class Tail:
                 and (
                     age >= PATIENCE_S
                     or trace.trace_id in self._decided
-                    or any(map(asking, trace.spans))
+                    or any(asking(span) or unasked(span) for span in trace.spans)
                 )
             ):
                 ended.append(trace)

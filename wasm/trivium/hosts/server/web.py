@@ -165,7 +165,9 @@ class Incoming:
         self.query: bytes = scope["query_string"]
         self.receive = receive
 
-    def traced(self, tracer: Tracer, trace: str, caller: str, route: str) -> str:
+    def traced(
+        self, tracer: Tracer, trace: str, caller: str, route: str, function: str = ""
+    ) -> str:
         """Return the `traceparent` of a span of this request, which began when its socket was read.
 
         It stands under `trace`, which is returned as it is where nobody takes spans.
@@ -179,6 +181,8 @@ class Incoming:
         }
         if caller:
             facts["trivium.caller"] = caller
+        if function:
+            facts["trivium.function"] = function
         self._span = tracer.span(f"POST {route}", trace, **facts)
         self._span.began(time.perf_counter_ns() - self._accepted)
         TRACE.set(self._span.trace_id)
