@@ -97,7 +97,7 @@ def views(history: History, end: float) -> list[float]:
     def operators(hours: float) -> object:
         """What the gateway answers: figures, and what is due, of which each is an alert here."""
         found = overview(history, end - hours * 3600, end, {})
-        found["slo"] = [row | {"alert": True} for row in found["slo"]]
+        found["slo"] = [row | {"alert": True, "window": min(row["burn"])} for row in found["slo"]]
         return due(history, {}, True, found, end)
 
     def search(**wanted: object) -> object:
