@@ -180,8 +180,9 @@ def test_an_old_page_is_told_the_versions() -> None:
 @pytest.mark.parametrize("development", [True, False])
 def test_a_broken_function_names_its_line_to_its_developer(development: bool) -> None:
     """And to nobody else."""
-    host = toys.FakeHost()
-    edge = toys.engine(EDGE, (BROKEN, toys.manifest()), host=host, development=development)
+    host, spans = toys.FakeHost(), list[Span]()
+    broken = (BROKEN, toys.manifest())
+    edge = toys.engine(EDGE, broken, host=host, development=development, spans=spans)
     with pytest.raises(
         RunFailed, match="text.count failed on the edge tier: ZeroDivisionError"
     ) as caught:
@@ -190,6 +191,9 @@ def test_a_broken_function_names_its_line_to_its_developer(development: bool) ->
     assert caught.value.where == (line if development else None)
     assert ("division" in caught.value.message) == development
     assert [where for _, where in host.reports] == [line]
+    run = next(span for span in spans if span.name == "run")
+    assert run.attributes["trivium.function"] == "text.count"
+    assert run.attributes["trivium.version"] == "1.0.0"
 
 
 def test_a_full_tier_passes_on_or_refuses() -> None:

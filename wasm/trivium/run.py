@@ -235,6 +235,9 @@ class Run:
             error.tier = error.tier or engine.tier
         elif isinstance(error, Exception):  # whatever the author's code or its model raises
             kind, broken = RunFailed, self._broken(error)
+            # No answer will say whose fault it was.
+            self._span.attributes["trivium.function"] = self.function.schema.name
+            self._span.attributes["trivium.version"] = self.function.manifest.version
         self._span.__exit__(kind, broken or error, traceback)
         if broken is not None:
             raise broken from error
@@ -255,8 +258,6 @@ class Run:
                 )
         self._decoded = self._clock()
         span = engine.tracer.span("run", self._parent, **{"trivium.model": variant.model})
-        span.attributes["trivium.function"] = schema.name
-        span.attributes["trivium.version"] = self.function.manifest.version
         self._span = span
         if schema.models:
             self._arguments[schema.models] = models
