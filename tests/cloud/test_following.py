@@ -20,6 +20,7 @@ from trivium.hosts.server.serve import Process
 from trivium.hosts.server.valkey import Valkey
 from trivium_cloud.ledger import Place
 from trivium_cloud.listeners import MOST_WAITING
+from trivium_cloud.tasks import Tasks
 from working import CALLER, Site, until
 
 HEADERS = {"authorization": "Bearer key"}
@@ -257,32 +258,33 @@ def test_one_who_does_not_listen_is_given_up_and_slows_nobody(cloud: Cloud) -> N
     work(play())
 
 
+async def followed(tasks: Tasks, name: str, wanted: int) -> None:
+    """Wait until so many of this process hear of a task, as the Redis has it."""
+    channel = f"trivium:told:{Place.of('default', name)}"
+    # A WebSocket that was cut is found out by a ping after 20 s at the latest.
+    redis = tasks.open.ledger.redis
+    async with asyncio.timeout(60):
+        while dict(await redis.pubsub_numsub(channel))[channel.encode()] != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 def test_one_who_leaves_leaves_nothing_behind(cloud: Cloud) -> None:
     """Neither a subscription nor a listener, whether he says so or not."""
 
     async def play() -> None:
         async with cloud.client() as client, cloud.tasks() as tasks:
             name = await cloud.ask_for(client, "text.mark", "gone", seconds=90.0)
-            redis = tasks.open.ledger.redis
-            channel = f"trivium:told:{Place.of('default', name)}"
-
-            async def followed(wanted: int) -> None:
-                # A WebSocket that was cut is found out by a ping after 20 s at the latest.
-                async with asyncio.timeout(60):
-                    while dict(await redis.pubsub_numsub(channel))[channel.encode()] != wanted:  # noqa: ASYNC110
-                        await asyncio.sleep(0.05)
-
             for _ in range(3):
                 async with client.stream("GET", f"/v1/tasks/{name}/events") as response:
                     told = response.aiter_text()
                     await anext(told)
-                    await followed(1)
-                await followed(0)
+                    await followed(tasks, name, 1)
+                await followed(tasks, name, 0)
                 connection = await cloud.socket(f"/v1/tasks/{name}/ws", additional_headers=HEADERS)
                 await connection.recv()
-                await followed(1)
+                await followed(tasks, name, 1)
                 connection.transport.abort()
-                await followed(0)
+                await followed(tasks, name, 0)
             await client.delete(f"/v1/tasks/{name}")
 
     work(play())
@@ -294,27 +296,19 @@ def test_one_who_is_cut_short_leaves_nothing_behind(cloud: Cloud) -> None:
     async def play() -> None:
         async with cloud.client() as client, cloud.tasks() as tasks:
             name = await cloud.ask_for(client, "text.mark", "cut", seconds=90.0)
-            redis = tasks.open.ledger.redis
-            channel = f"trivium:told:{Place.of('default', name)}"
 
             async def listen() -> None:
                 async for _ in tasks.events(CALLER, name):
                     pass
 
-            async def followed() -> int:
-                return int(dict(await redis.pubsub_numsub(channel))[channel.encode()])
-
             for times in range(1, 12):
-                async with asyncio.timeout(20):
-                    listening = asyncio.ensure_future(listen())
-                    while not await followed():  # noqa: ASYNC110 # it happens in the Redis
-                        await asyncio.sleep(0.01)
-                    for _ in range(times):
-                        listening.cancel()
-                        await asyncio.sleep(0)
-                    await asyncio.wait({listening})
-                    while await followed():  # noqa: ASYNC110
-                        await asyncio.sleep(0.01)
+                listening = asyncio.ensure_future(listen())
+                await followed(tasks, name, 1)
+                for _ in range(times):
+                    listening.cancel()
+                    await asyncio.sleep(0)
+                await asyncio.wait({listening})
+                await followed(tasks, name, 0)
             await client.delete(f"/v1/tasks/{name}")
 
     work(play())
