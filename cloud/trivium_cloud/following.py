@@ -15,6 +15,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from trivium.contract import EVENTS
 from trivium.errors import BadInput, TriviumError
+from trivium.hosts.server.beside import stop
 from trivium.hosts.server.callers import Admit
 from trivium.hosts.server.task import TICKET, WORD, Task
 from trivium.nouns import Noun
@@ -22,7 +23,6 @@ from trivium.nouns import Noun
 from . import webhooks
 from .listeners import Told, refusal
 from .settings import Settings
-from .store import stop
 from .tasks import TICKET_S, Listing, Tasks
 
 KEEP_S = 15.0

@@ -20,10 +20,11 @@ from redis.asyncio import Redis
 
 from trivium.contract import JSON, Problem, encode
 from trivium.errors import NotFound, TierOverloaded, TriviumError
+from trivium.hosts.server.beside import beside, stop
 from trivium.hosts.server.task import FINAL, Event
 
 from .ledger import AWAY, Ledger, Place
-from .store import key, stop
+from .store import key
 
 MOST_WAITING = 256
 """So many events may wait for one listener; one that takes no more is given up."""
@@ -138,12 +139,12 @@ class Listeners:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Hear of tasks until the block ends."""
-        hearing = asyncio.ensure_future(self._hear())
         try:
-            yield
+            async with beside(self._hear()):
+                yield
         finally:
             pumps = (topic.pump for topic in self._topics.values())
-            await stop(hearing, *pumps, *self._leaving)
+            await stop(*pumps, *self._leaving)
             await self._redis.aclose()
 
     async def follow(self, place: Place, after: str = "") -> AsyncGenerator[Told, None]:

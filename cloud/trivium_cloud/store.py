@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -40,15 +37,3 @@ def key(*parts: str) -> str:
     What callers choose never holds a colon by then: it is a digest, or was checked.
     """
     return ":".join((PREFIX, *parts))
-
-
-async def stop(*tasks: asyncio.Future[Any] | None) -> None:
-    """Cancel what may be talking to the Redis, until it has ended.
-
-    In Python 3.11 a cancellation that comes together with an answer is lost now and then.
-    """
-    left = {task for task in tasks if task is not None}
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=2.0)

@@ -12,9 +12,11 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from redis.asyncio import Redis
 
+from trivium.hosts.server.beside import beside
+
 from .settings import Settings
 from .shelves import FAILURES, InMemcached
-from .store import connect, stop
+from .store import connect
 
 EVERY_S = 5.0
 """How often it is looked."""
@@ -50,11 +52,10 @@ class Stores:
     @contextlib.asynccontextmanager
     async def looking(self) -> AsyncIterator[None]:
         """While it is open, look at them."""
-        task = asyncio.ensure_future(self._watch())
         try:
-            yield
+            async with beside(self._watch()):
+                yield
         finally:
-            await stop(task)
             for redis in self._redises.values():
                 await redis.aclose()
             if self._memcached:

@@ -32,6 +32,7 @@ from msgspec.structs import replace
 from trivium.contract import JSON, Blob, decode, encode
 from trivium.errors import BadInput, Conflict, NotFound, QuotaExceeded, TierOverloaded, TooLarge
 from trivium.hosts.server import web
+from trivium.hosts.server.beside import beside
 from trivium.hosts.server.callers import Admit, Caller
 from trivium.nouns import Noun
 
@@ -249,11 +250,8 @@ class Uploads:
                     log.warning("uploads can't be swept: %s", error)
                 await asyncio.sleep(SWEEP_S)
 
-        task = asyncio.ensure_future(sweeping())
-        try:
+        async with beside(sweeping()):
             yield
-        finally:
-            task.cancel()
 
     def _home(self, caller: Caller) -> Path:
         # A tenant's name is no name of a folder: it may differ in case alone.

@@ -14,8 +14,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from trivium.hosts.server.beside import beside
+
 from .ledger import COUNTS
-from .store import connect, stop
+from .store import connect
 
 EVERY_S = 5.0
 """How often it is looked."""
@@ -32,11 +34,10 @@ class Waiting:
     async def looking(self, url: str, queue: Docket) -> AsyncIterator[None]:
         """While it is open, look at the queue in the Redis at `url`."""
         redis = connect(url)
-        task = asyncio.ensure_future(self._watch(redis, queue))
         try:
-            yield
+            async with beside(self._watch(redis, queue)):
+                yield
         finally:
-            await stop(task)
             await redis.aclose()
 
     async def _watch(self, redis: Redis, queue: Docket) -> None:

@@ -32,6 +32,7 @@ from trivium.contract import JSON, Answer, Fault, Part, decode, encode
 from trivium.errors import Cancelled, NotFound, RunFailed, TriviumError
 from trivium.hosts.server import logs, web
 from trivium.hosts.server.access import Access, Keys
+from trivium.hosts.server.beside import beside, stop
 from trivium.hosts.server.callers import Caller
 from trivium.hosts.server.server import Server
 from trivium.hosts.server.task import StepState
@@ -47,7 +48,6 @@ from .ledger import AWAY, Claim, Ledger, Place, Record, digest, overdue, surely
 from .opening import opened
 from .queue import RUN, TELL, queue
 from .settings import Settings
-from .store import stop
 from .webhooks import Teller
 
 MOST_RUNS = 5
@@ -388,12 +388,11 @@ async def working(
             )
         )
         running = asyncio.ensure_future(worker.run_forever())
-        sweeping = asyncio.ensure_future(work.sweep())
         try:
-            yield running
+            async with beside(work.sweep()):
+                yield running
         finally:
             running.cancel()
-            await stop(sweeping)
             await work.stop()
             # It writes down what has ended; only one that missed its cancellation needs another.
             await asyncio.wait({running}, timeout=STOP_S)

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from trivium.contract import EVENTS, JSON, decode, encode
 from trivium.errors import BadInput, TooLarge, UnknownFunction
 from trivium.hosts.server import otlp
+from trivium.hosts.server.beside import beside
 from trivium.hosts.server.callers import Admit
 from trivium.hosts.server.metrics import Metrics
 from trivium.hosts.server.server import Server
@@ -105,11 +106,10 @@ class Ops:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """While it is open, look at the tiers' figures again and again."""
-        task = asyncio.ensure_future(self._watch())
         try:
-            yield
+            async with beside(self._watch()):
+                yield
         finally:
-            task.cancel()
             await asyncio.to_thread(self.history.close)
 
     async def _watch(self) -> None:

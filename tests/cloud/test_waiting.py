@@ -9,11 +9,12 @@ import pytest
 from docket import Worker
 
 from trivium.errors import QuotaExceeded
+from trivium.hosts.server.beside import stop
 from trivium.hosts.server.callers import Caller, Limits
 from trivium.hosts.server.valkey import Valkey
 from trivium_cloud.queue import queue
 from trivium_cloud.quotas import REFUSED
-from trivium_cloud.store import connect, stop
+from trivium_cloud.store import connect
 from trivium_cloud.waiting import Waiting, counts, look
 from trivium_cloud.worker import working
 from working import Site

@@ -25,6 +25,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from ...trace import Span
+from .beside import beside
 from .callers import Admit
 from .telemetry import asking, lasted, late, mistaken
 
@@ -219,11 +220,8 @@ class Metrics:
                 await asyncio.sleep(LAG_S)
                 lag.observe(max(0.0, loop.time() - begun - LAG_S))
 
-        task = asyncio.ensure_future(watch())
-        try:
+        async with beside(watch()):
             yield
-        finally:
-            task.cancel()
 
     def route(self, admit: Admit) -> HTTPRouteHandler:
         """Return the handler for Prometheus, for operators and gateways."""

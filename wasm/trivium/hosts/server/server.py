@@ -21,6 +21,7 @@ from ...engine import Engine
 from ...errors import BundleError, UnknownFunction
 from ...function import Function
 from . import web
+from .beside import beside
 from .bundles import DIGEST, SIGNATURE, Bundle, find
 from .callers import Admit, Caller, asking, told
 from .host import ServerHost
@@ -98,15 +99,15 @@ class Server:
     @contextlib.asynccontextmanager
     async def running(self, spans: Telemetry | None) -> AsyncIterator[None]:
         """Follow changed bundles in development mode; at the end let threads and spans go."""
-        watching = asyncio.ensure_future(self.watch()) if self._development else None
         if spans:
             self.metrics.losing(lambda: spans.lost)
         try:
-            async with self.metrics.watching():
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(self.metrics.watching())
+                if self._development:
+                    await stack.enter_async_context(beside(self.watch()))
                 yield
         finally:
-            if watching:
-                watching.cancel()
             self.host.close()
             if spans:
                 # It waits for a backend, which may be dead.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 import time
@@ -28,6 +27,7 @@ from ...contract import (
     encode,
 )
 from ...errors import BadInput, TierUnreachable, TooLarge, Unauthenticated
+from .beside import stop
 from .callers import asking, behalf
 
 POLL_S = 2.0
@@ -80,10 +80,7 @@ class HttpUpstream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._polling is not None:
-            self._polling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._polling
+        await stop(self._polling)
         await self._client.aclose()
 
     def roads(self, function: str) -> Sequence[Road]:
