@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from operator import lt
+from operator import lt, not_
 from typing import Any
 
 import msgspec
@@ -40,6 +40,29 @@ PAUSE_S = 60
 
 GONE_S = 60.0
 """A replica that was not seen for so long, behind a balancer, is gone."""
+
+
+TOLD: dict[str, tuple[str, Callable[[float], bool], str]] = {
+    "trivium_bundle_refused": (
+        "bundle",
+        bool,
+        "{place} does not run {of}: it is altered, or nobody trusted has signed it",
+    ),
+    "trivium_queue_ms": (
+        "queue",
+        lambda ms: ms > QUEUE_MS,
+        "an ask waits {value:.0f} ms at {place}",
+    ),
+    "trivium_task_oldest_seconds": (
+        "tasks",
+        lambda s: s > TASKS_S,
+        "the oldest task waits {value:.0f} s for a worker",
+    ),
+    "trivium_task_workers": ("tasks", not_, "there is no worker to do them"),
+    "trivium_store_up": ("store", not_, "the store of {of} does not answer {place}"),
+    "trivium_store_full": ("store", bool, "the store of {of} is full and takes nothing more"),
+}
+"""What is told of a replica's figures: as what, when they are bad, and in which words."""
 
 
 class Source(msgspec.Struct):
@@ -162,50 +185,26 @@ def _told(history: History, sources: dict[str, Source], now: float) -> Iterator[
     for name, source in sources.items():
         if not source.up:
             continue
-
-        def since(
-            figure: str, labels: dict[str, str], bad: Callable[[float], bool], place: str = name
-        ) -> float | None:
-            return since_sample(history, figure, place, now, bad, joined(labels))
-
         for figure, labels, value in source.samples:
-            if figure == "trivium_breaker_open" and value:
-                began = since(figure, labels, bool)
+            since = partial(since_sample, history, figure, name, now, labels=joined(labels))
+            if figure in TOLD:
+                what, bad, said = TOLD[figure]
+                if bad(value):
+                    of = labels.get("store") or labels.get("bundle", "")
+                    said = said.format(place=name, of=of, value=value)
+                    yield Alert(
+                        what=what, said=said, function=labels.get("bundle", ""), since=since(bad)
+                    )
+            elif figure == "trivium_breaker_open" and value:
                 key = (source.tier, labels.get("tier", ""))
-                breakers.setdefault(key, []).append((labels.get("function", ""), began))
-            elif figure == "trivium_bundle_refused" and value:
-                bundle = labels.get("bundle", "")
-                said = (
-                    f"{name} does not run {bundle}: it is altered, or nobody trusted has signed it"
-                )
-                began = since(figure, labels, bool)
-                yield Alert(what="bundle", said=said, function=bundle, since=began)
-            elif figure == "trivium_queue_ms" and value > QUEUE_MS:
-                began = since(figure, labels, lambda ms: ms > QUEUE_MS)
-                said = f"an ask waits {value / 1e3:.1f} s at {name}"
-                yield Alert(what="queue", said=said, since=began)
+                breakers.setdefault(key, []).append((labels.get("function", ""), since(bool)))
             elif figure == "trivium_link_ms":
                 usual = _usual(history, name, joined(labels), now)
                 if usual is None or value <= (limit := SLOWER * usual + SLOWER_MS):
                     continue
                 said = f"the way from the {name} to the next tier and back takes {value:.0f} ms"
-                began = since(figure, labels, partial(lt, limit))
-                yield Alert(what="link", said=f"{said}, it was {usual:.0f}", since=began)
-            elif figure == "trivium_task_oldest_seconds" and value > TASKS_S:
-                began = since(figure, labels, lambda s: s > TASKS_S)
-                said = f"the oldest task waits {value:.0f} s for a worker"
-                yield Alert(what="tasks", said=said, since=began)
-            elif figure == "trivium_task_workers" and not value:
-                began = since(figure, labels, lambda workers: not workers)
-                yield Alert(what="tasks", said="there is no worker to do them", since=began)
-            elif figure == "trivium_store_up" and not value:
-                began = since(figure, labels, lambda up: not up)
-                said = f"the store of {labels.get('store')} does not answer {name}"
-                yield Alert(what="store", said=said, since=began)
-            elif figure == "trivium_store_full" and value:
-                began = since(figure, labels, bool)
-                said = f"the store of {labels.get('store')} is full and takes nothing more"
-                yield Alert(what="store", said=said, since=began)
+                said = f"{said}, it was {usual:.0f}"
+                yield Alert(what="link", said=said, since=since(partial(lt, limit)))
     for (where, tier), each in breakers.items():
         names = sorted(function for function, _ in each)
         said = f"the {where} leaves {', '.join(names)} on the {tier} alone: it failed too often"

@@ -173,7 +173,7 @@ def test_a_replica_that_is_gone_is_told_unless_another_took_its_place(history: H
 @pytest.mark.parametrize(
     ("figure", "labels", "value", "what", "said"),
     [
-        ("trivium_queue_ms", {"service": "cloud"}, 2500.0, "queue", "2.5 s"),
+        ("trivium_queue_ms", {"service": "cloud"}, 2500.0, "queue", "2500 ms"),
         ("trivium_task_oldest_seconds", {}, 90.0, "tasks", "90 s"),
         ("trivium_task_workers", {}, 0.0, "tasks", "no worker"),
         ("trivium_store_up", {"store": "answers"}, 0.0, "store", "answers does not answer"),
