@@ -185,11 +185,18 @@ def _told(history: History, sources: dict[str, Source], now: float) -> Iterator[
     for name, source in sources.items():
         if not source.up:
             continue
+        # Workers give no sign of life in a store that takes none: what it does is told already.
+        shut = any(
+            figure in ("trivium_store_up", "trivium_store_full")
+            and labels.get("store") == "tasks"
+            and TOLD[figure][1](value)
+            for figure, labels, value in source.samples
+        )
         for figure, labels, value in source.samples:
             since = partial(since_sample, history, figure, name, now, labels=joined(labels))
             if figure in TOLD:
                 what, bad, said = TOLD[figure]
-                if bad(value):
+                if bad(value) and not (shut and what == "tasks"):
                     of = labels.get("store") or labels.get("bundle", "")
                     said = said.format(place=name, of=of, value=value)
                     yield Alert(

@@ -203,6 +203,14 @@ def test_what_a_replica_says_of_itself_is_told(
     assert look(history, {name: cloud((figure, labels, good))}) == {}
 
 
+@pytest.mark.parametrize("store", ["tasks", "answers"])
+def test_a_full_store_is_told_and_not_what_it_does(history: History, store: str) -> None:
+    """Workers that can give no sign of life in it may be well."""
+    full = ("trivium_store_full", {"store": store}, 1.0)
+    found = look(history, {"cloud a#1": cloud(("trivium_task_workers", {}, 0.0), full)})
+    assert found.keys() == ({"store"} if store == "tasks" else {"store", "tasks"})
+
+
 def test_a_link_is_slow_beside_what_it_was(history: History) -> None:
     """Not by a number that holds for every network."""
     labels = {"service": "edge"}
