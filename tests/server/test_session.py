@@ -7,8 +7,10 @@ import threading
 from array import array
 from collections.abc import Iterator
 
+import msgspec
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper
 
 from samples import first_graph, graph, second_graph, total_graph
 from trivium.contract import Resident, Tensor
@@ -40,6 +42,22 @@ def test_a_graph_answers_by_name(lanes: Lanes) -> None:
     assert list(outputs) == ["y"]
     assert outputs["y"].tolist() == [3.0, 5.0]
     assert (outputs["y"].dtype, outputs["y"].shape) == ("float32", (2,))
+
+
+def test_a_single_number_has_no_axis(lanes: Lanes) -> None:
+    """As in the page: an author writes `.tolist()` and has a number."""
+    made = helper.make_graph(
+        [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],
+        "toy",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [])],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    data = helper.make_model(made, opset_imports=opsets, ir_version=8).SerializeToString()
+    total = asyncio.run(session(lanes, data).run({"x": floats(1, 2)}))["y"]
+    assert (total.shape, total.tolist(), total.argmax()) == ((), 3.0, 0)
+    assert total.softmax().tolist() == 1.0
+    assert msgspec.msgpack.encode(total)
 
 
 def test_graphs_in_a_row_feed_each_other(lanes: Lanes) -> None:

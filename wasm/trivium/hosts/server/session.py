@@ -311,7 +311,7 @@ def _array(name: str, feed: Tensor | Resident) -> Array:
 
 def tensor(array: Array) -> Tensor:
     """Return an array as a tensor over the same memory."""
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")  # where ascontiguousarray makes [1] of a single number
     # A view without elements can't be cast, so that nobody could read it.
     data = array.data if array.size else b""
     return Tensor(dtype=_NAMES.get(array.dtype) or array.dtype.name, shape=array.shape, data=data)
