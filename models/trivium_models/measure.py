@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import math
 import mimetypes
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -215,10 +217,10 @@ class Subject:
                 progress(number, len(rows))
                 try:
                     outputs.append(await self._answer(host, loaded, variant, row, others))
-                except TriviumError as error:
+                except Exception as error:  # whatever the author's function raises
                     raise BundleError(
                         f"{self.schema.name} on {variant.model} can't answer row {number + 1} "
-                        f"of the data: {error.message}"
+                        f"of the data: {self._said(error)}"
                     ) from error
             progress(len(rows), len(rows))
         finally:
@@ -226,6 +228,15 @@ class Subject:
             lanes.pool.shutdown()
         feeds = {name: session.feeds for name, session in sessions.items()}
         return Ran(outputs, feeds, others.asked if others else {})
+
+    def _said(self, error: Exception) -> str:
+        """Return an error's message; of one that is not ours also its name and its line."""
+        if isinstance(error, TriviumError):
+            return error.message
+        file = inspect.getfile(self._call)
+        steps = traceback.extract_tb(error.__traceback__)
+        where = [f" ({file}, line {step.lineno})" for step in steps if step.filename == file]
+        return f"{type(error).__name__}: {error}{where[-1] if where else ''}"
 
     async def _answer(
         self,

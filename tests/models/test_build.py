@@ -242,6 +242,15 @@ def test_what_is_wrong_is_named_with_its_place(
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_a_function_that_fails_is_told_with_its_line(
+    tint: Callable[..., Path], run: Callable[..., Manifest]
+) -> None:
+    place = tint()
+    (place / "function.py").write_text(CODE.replace("labels=models.labels", "labels=1 / 0"))
+    with pytest.raises(BundleError, match=r"ZeroDivisionError: .*mine/function.py, line 11\)"):
+        run("build", place, *CPU)
+
+
 def test_a_graph_that_the_page_must_not_run_is_refused(
     tint: Callable[..., Path], run: Callable[..., Manifest]
 ) -> None:
