@@ -13,10 +13,11 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from trivium.contract import Tier
 from trivium.errors import BundleError
-from trivium.kinds import KINDS
 
 from .package import write
+from .starts import STARTS, Start
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -41,12 +42,9 @@ TEST = '''"""Does the function do what its sample says?"""
 
 from __future__ import annotations
 
-import asyncio
-import runpy
-from pathlib import Path
-from typing import Any
+{needs}
 
-from trivium import {noun}{more}
+from trivium import {tested}
 
 HERE = Path(__file__).parent
 {name}: Any = runpy.run_path(str(HERE / "function.py"))["{name}"]
@@ -56,10 +54,12 @@ def test_the_sample() -> None:
     {test}
 '''
 
+NEEDS = ("import asyncio", "import runpy", "from pathlib import Path", "from typing import Any")
+
 RECIPE = """\
 version = "1.0.0"
 licence = "Apache-2.0"
-
+{variants}
 [[samples]]
 {sample}
 """
@@ -107,32 +107,6 @@ inputs.image = "sample.png"
 # floor = 0.98
 """
 
-TEXT = {
-    "question": "How long is a text?",
-    "imports": "Meta, Text",
-    "parameters": "text: Text,\n    least: Annotated[int, Meta(ge=1)] = 1",
-    "result": "dict[str, int]",
-    "doc": "Count the words of a text that have `least` letters, and its characters.",
-    "body": "words = [word for word in text.split() if len(word) >= least]\n"
-    '    return {"words": len(words), "characters": len(text)}',
-    "sample": 'inputs.text = "one two three"\noutput = { words = 3, characters = 13 }',
-    "test": 'answer = asyncio.run({name}(Text("one two three")))\n'
-    '    assert answer == {{"words": 3, "characters": 13}}',
-}
-IMAGE = {
-    "question": "What shape has a picture?",
-    "imports": "Image, Meta",
-    "parameters": "image: Image,\n    digits: Annotated[int, Meta(ge=0, le=6)] = 2",
-    "result": "dict[str, float]",
-    "doc": "Measure a picture.",
-    "body": "ratio = round(image.width / image.height, digits)\n"
-    '    return {"width": image.width, "height": image.height, "ratio": ratio}',
-    "sample": 'inputs.image = "sample.png"\noutput = { width = 64, height = 48, ratio = 1.33 }',
-    "test": 'picture = Image(Tensor(dtype="uint8", shape=(48, 64, 3), data=bytes(9216)))\n'
-    "    answer = asyncio.run({name}(picture))\n"
-    '    assert answer == {{"width": 64, "height": 48, "ratio": 1.33}}',
-}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `trivium new` and return the exit status."""
@@ -142,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("name", help="such as shout, or text.shout")
     parser.add_argument(
-        "--modality", choices=["text", "image"], default="text", help="what it takes (%(default)s)"
+        "--modality", choices=list(STARTS), default="text", help="what it takes (%(default)s)"
     )
     parser.add_argument("--model", type=Path, help="an ONNX model that it runs on a picture")
     parser.add_argument("--labels", type=Path, help="names of the model's scores, a line each")
@@ -179,15 +153,14 @@ def new(
         raise BundleError(f"{folder} is there already; nothing was written.")
     if model is not None and modality != "image":
         raise BundleError("--model is for functions that take an image; use --modality image.")
-    parts = {"text": TEXT, "image": IMAGE}[modality]
-    files = _plain(short, f"{modality}.{short}", modality, parts)
+    start = STARTS[modality]
+    files = _plain(short, f"{modality}.{short}", start)
     if model is not None:
         files |= _with_model(short, f"{modality}.{short}", model, labels)
     folder.mkdir(parents=True)
     for file, text in files.items():
         write(folder / file, text.encode())
-    if modality == "image":
-        _picture(folder / "sample.png")
+    start.draw(folder)
     if model is not None:
         shutil.copyfile(model, folder / "model.onnx")
     if labels is not None:
@@ -195,16 +168,29 @@ def new(
     return folder
 
 
-def _plain(name: str, full: str, modality: str, parts: dict[str, str]) -> dict[str, str]:
-    noun = KINDS[modality].__name__
-    more = ", Tensor" if modality == "image" else ""
+def _plain(name: str, full: str, start: Start) -> dict[str, str]:
+    code = FUNCTION.format(name=name, full=full, **start._asdict())
+    if start.fails:
+        kit = f"from trivium import {start.imports}, function\n"
+        code = code.replace(kit, f"{kit}from trivium.errors import {start.fails}\n")
+    tiers = [f'\n[[variants]]\ntier = "{tier}"\n{start.models}\n' for tier in Tier]
     return {
-        "function.py": FUNCTION.format(name=name, full=full, **parts),
-        "recipe.toml": RECIPE.format(sample=parts["sample"]),
-        f"test_{name}.py": TEST.format(
-            name=name, noun=noun, more=more, test=parts["test"].format(name=name)
+        "function.py": code,
+        "recipe.toml": RECIPE.format(
+            variants="".join(tiers) if start.models else "", sample=start.sample
         ),
+        f"test_{name}.py": _test(name, start.needs, start.tested, start.test.format(name=name)),
     }
+
+
+def _test(name: str, needs: Sequence[str], tested: str, test: str) -> str:
+    """Return the test of a function, its imports in the order that is checked."""
+
+    def place(line: str) -> tuple[bool, str]:
+        return line.startswith("from"), line.split()[1]
+
+    told = "\n".join(sorted({*NEEDS, *needs}, key=place))
+    return TEST.format(name=name, needs=told, tested=tested, test=test)
 
 
 def _with_model(name: str, full: str, model: Path, labels: Path | None) -> dict[str, str]:
@@ -235,10 +221,7 @@ def _with_model(name: str, full: str, model: Path, labels: Path | None) -> dict[
             else "    assert answer == [0.25, 0.75]"
         )
     )
-    checked = TEST.format(name=name, noun="Image", more=", Tensor", test=test)
-    checked = checked.replace("import runpy\n", "import runpy\nfrom array import array\n")
-    space = "from types import SimpleNamespace\nfrom typing import Any"
-    checked = checked.replace("from typing import Any", space)
+    needs = ("from array import array", "from types import SimpleNamespace")
     return {
         "function.py": code if labels else code.replace("from typing import Annotated\n\n", ""),
         "recipe.toml": MODEL.format(
@@ -251,7 +234,7 @@ def _with_model(name: str, full: str, model: Path, labels: Path | None) -> dict[
             input=take,
             metric="top1" if labels else "cosine",
         ),
-        f"test_{name}.py": checked,
+        f"test_{name}.py": _test(name, needs, "Image, Tensor", test),
     }
 
 
@@ -278,12 +261,3 @@ def _input(model: Path) -> tuple[str, list[int]]:
         f"{model} takes {told}; a new function can be written for one float32 picture of shape "
         "[1, 3, side, side] or [1, side, side, 3]. Start without --model for anything else."
     )
-
-
-def _picture(path: Path) -> None:
-    """Draw a small picture."""
-    from PIL import Image
-
-    picture = Image.linear_gradient("L").resize((64, 48))
-    flipped = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    Image.merge("RGB", (picture, flipped, picture.rotate(180))).save(path)

@@ -31,6 +31,7 @@ from trivium.contract import Ask, Blob, Tier
 from trivium.engine import Engine
 from trivium.hosts.server.bundles import Bundle
 from trivium.hosts.server.host import ServerHost
+from trivium.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "models/functions/image.classify/coffee.jpg"
@@ -283,14 +284,18 @@ def test_a_taken_port_is_said() -> None:
 
 @pytest.mark.browser
 def test_check_asks_every_function_on_every_tier(mine: Path, tmp_path: Path, chromium: Any) -> None:
-    """The README's walk: functions of one's own, checked in page, edge and cloud."""
+    """The README's walk: functions of one's own, of every kind, in page, edge and cloud."""
     model = ROOT / "models/zoo/image.classify/model.int8.onnx"
-    new = ["new", "see", "--modality", "image", "--model", str(model), "--into", str(tmp_path)]
-    trivium = [sys.executable, "-m", "trivium.hosts.server.command"]
-    subprocess.run([*trivium, *new], check=True)
+    begun = tmp_path / "begun"
+    for name in ("see", *KINDS):
+        new = ["new", f"a_{name}", "--modality", name, "--into", str(begun)]
+        if name == "see":
+            new[3:] = ["image", "--model", str(model), "--into", str(begun)]
+        trivium = [sys.executable, "-m", "trivium.hosts.server.command"]
+        subprocess.run([*trivium, *new], check=True)
     command = [sys.executable, "-m", "trivium.hosts.server.command", "serve", "--check", "--json"]
     done = subprocess.run(
-        [*command, "--functions", str(mine), "--functions", str(tmp_path / "see")],
+        [*command, "--functions", str(mine), "--functions", str(begun)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -300,7 +305,8 @@ def test_check_asks_every_function_on_every_tier(mine: Path, tmp_path: Path, chr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert all(set(row) == {"function", "tier", "model", "output", "ms", "ok"} for row in rows)
     assert all(row["ok"] for row in rows)
-    for name in ("text.embed", "image.classify", "text.shout", "image.see"):
+    own = ["text.shout", "image.a_see", *(f"{kind}.a_{kind}" for kind in KINDS)]
+    for name in ("text.embed", "image.classify", *own):
         assert {row["tier"] for row in rows if row["function"] == name} == {"page", "edge", "cloud"}
 
 

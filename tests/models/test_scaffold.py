@@ -10,6 +10,7 @@ import pytest
 
 from trivium.errors import BundleError
 from trivium.hosts.server.bundles import Bundle
+from trivium.kinds import KINDS
 from trivium_models.command import main as models
 from trivium_models.scaffold import main, new
 
@@ -35,7 +36,7 @@ def checked(folder: Path) -> None:
     Bundle(bundle).verify()
 
 
-@pytest.mark.parametrize("modality", ["text", "image"])
+@pytest.mark.parametrize("modality", KINDS)
 def test_a_new_function_passes_its_own_test_and_is_built(
     modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
