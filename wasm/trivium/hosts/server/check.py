@@ -12,7 +12,7 @@ import shutil
 import ssl
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -33,6 +33,7 @@ FLAGS = (
     "--disable-sync",
 )
 PATIENCE_S = 120.0
+SERVERS = (Tier.EDGE, Tier.CLOUD)
 
 COSINE = 0.97
 """How near a vector from a small variant must be to the full one's."""
@@ -102,24 +103,42 @@ class Checker:
         self._key = key
         self._bundles = bundles
 
-    def servers(self, most: int | None = None) -> Iterator[Row]:
-        """Ask edge and cloud; `most` limits the samples of each function."""
-        with httpx.Client(
-            base_url=self._url, timeout=PATIENCE_S, trust_env=False, verify=own()
-        ) as client:
-            for bundle, sample in self._samples(most):
-                for tier in (Tier.EDGE, Tier.CLOUD):
+    def servers(self) -> Iterator[Row]:
+        """Ask edge and cloud."""
+        with self._client() as client:
+            for bundle, sample in self._samples():
+                for tier in SERVERS:
                     if bundle.manifest.variant(tier) is not None:
                         yield self._server(client, bundle, sample, tier)
 
+    def ready(self, mine: Collection[str]) -> Iterator[Row]:
+        """Ask the functions that are `mine`, then others, until edge and cloud have answered.
+
+        Those come first that say they are quickest: whoever starts servers wants to use them.
+        """
+        waiting = set(SERVERS)
+
+        def first(bundle: Bundle) -> tuple[bool, float]:
+            return bundle.name not in mine, max(each.ms[1] for each in bundle.manifest.variants)
+
+        with self._client() as client:
+            for bundle in sorted(self._bundles, key=first):
+                for tier in SERVERS if bundle.name in mine else sorted(waiting):
+                    if bundle.manifest.samples and bundle.manifest.variant(tier) is not None:
+                        row = self._server(client, bundle, bundle.manifest.samples[0], tier)
+                        if row.ok:
+                            waiting.discard(tier)
+                        yield row
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(base_url=self._url, timeout=PATIENCE_S, trust_env=False, verify=own())
+
     def task(self) -> Iterator[Row]:
         """Have a worker answer one sample that is a text, as a task."""
-        for bundle, sample in self._samples(1):
+        for bundle, sample in self._samples():
             kinds = [each.kind for each in bundle.manifest.function.inputs]
             if kinds == ["text"] and bundle.manifest.variant(Tier.CLOUD) is not None:
-                with httpx.Client(
-                    base_url=self._url, timeout=PATIENCE_S, trust_env=False
-                ) as client:
+                with self._client() as client:
                     yield self._task(client, bundle, sample)
                 return
 
@@ -164,7 +183,7 @@ class Checker:
                 page.set_default_timeout(PATIENCE_S * 1e3)
                 page.goto(url)
                 page.wait_for_function("() => window.trivium")
-                for bundle, sample in self._samples(None):
+                for bundle, sample in self._samples():
                     if bundle.manifest.variant(Tier.PAGE) is None:
                         continue
                     inputs = {
@@ -178,9 +197,9 @@ class Checker:
             finally:
                 chromium.close()
 
-    def _samples(self, most: int | None) -> Iterator[tuple[Bundle, Sample]]:
+    def _samples(self) -> Iterator[tuple[Bundle, Sample]]:
         for bundle in self._bundles:
-            for sample in bundle.manifest.samples[:most]:
+            for sample in bundle.manifest.samples:
                 yield bundle, sample
 
     def _server(self, client: httpx.Client, bundle: Bundle, sample: Sample, tier: Tier) -> Row:

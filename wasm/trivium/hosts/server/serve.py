@@ -146,7 +146,7 @@ def _run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     if options.check:
         rows = [*refused, *checker.servers(), *task, *checker.page(url)]
         return check.show(rows, options.json)
-    rows = [*refused, *checker.servers(most=1), *task]
+    rows = [*refused, *checker.ready({each.name for each in find(roots[1:])}), *task]
     for row in rows:
         if not row.ok:
             _say(f"{row.function} on the {row.tier}: {row.output}")
