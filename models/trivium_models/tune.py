@@ -191,10 +191,7 @@ def tune(workshop: Workshop, drop: float, tier: Tier, plot: Path | None) -> list
         raise BundleError(f"{workshop.schema.name} has no variant for the {tier}")
     place = target.PRIOR[tier]
     if place not in target.available():
-        raise BundleError(
-            f"forms for the {tier} are timed on {place}, which needs Chromium and the page's "
-            "packages (scripts/install); they are not here"
-        )
+        raise BundleError(f"forms for the {tier} can't be timed: {target.lacking([place])}")
     files = workshop.recipe.files
     name = next((g for g in _graphs(road) if g in files and files[g].quantise), None)
     if name is None:

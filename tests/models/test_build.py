@@ -190,6 +190,30 @@ def test_the_gate_asked_for_the_impossible(
     assert [each.gate for each in run("build", place, *CPU).variants] == ["passed", "passed"]
 
 
+def test_a_page_is_judged_without_a_browser(
+    tint: Callable[..., Path], run: Callable[..., Manifest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What can't be timed where it will run is no better for that."""
+    place = tint(form='form = "int4"')
+    recipe = place / "recipe.toml"
+    stated = recipe.read_text().replace('"edge"', '"page"')
+    recipe.write_text(stated.replace('"accuracy"', '"exact"'))
+    with pytest.raises(BundleError, match="page: tint-small: exact 0.0000 of the full variant's"):
+        run("build", place, *CPU)
+    assert "wasm-1 needs Chromium and playwright, which scripts/install" in capsys.readouterr().err
+    recipe.write_text(stated)
+    small, full = run("build", place, *CPU).variants
+    assert (small.tier, small.gate, small.data) == ("page", "passed", full.data)
+    row = next(row for row in stated_rows(place) if row["tier"] == "page")
+    assert row["target"] == "cpu-1"
+    assert small.ms[1] == pytest.approx(3 * row["latency_ms"], abs=0.01)
+
+
+def stated_rows(place: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((place / "measured.json").read_bytes())["rows"]
+    return rows
+
+
 def test_a_form_is_chosen_by_the_gate(
     tint: Callable[..., Path], run: Callable[..., Manifest], capsys: pytest.CaptureFixture[str]
 ) -> None:
