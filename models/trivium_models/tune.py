@@ -112,8 +112,9 @@ def candidates(
     kinds = {node.op_type for node in onnx.load(parent, load_external_data=False).graph.node}
     products = kinds & {"MatMul", "Gemm", "Attention"}
     yield "float32", ()
-    if products:
+    if products or "Conv" in kinds:
         yield "weights", ()
+    if products:
         yield "dynamic", ()
         # Without data or samples nobody knows which nodes have outliers.
         if made.data or workshop.recipe.samples:
