@@ -169,6 +169,37 @@ def test_a_second_build_makes_and_measures_nothing(
     assert "small.onnx: quantise" in capsys.readouterr().err
 
 
+def test_what_a_file_was_looked_at_with_is_part_of_its_key(
+    tint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Ranges of pictures prepared otherwise, or a choice by another metric, are another file's."""
+
+    def key(name: str = "small.onnx") -> str:
+        shop = Workshop(place, tmp_path / "cache", print)
+        shop.path("prepare.onnx")
+        return shop.key(shop.recipe.files[name])
+
+    place = tint(form='form = "static"\ndata = "rows"')
+    recipe = place / "recipe.toml"
+    keys = [key()]
+    recipe.write_text(recipe.read_text().replace("std = [255]", "std = [127]"))
+    keys.append(key())
+    recipe.write_text(recipe.read_text().replace('form = "static"\n', ""))
+    recipe.write_text(recipe.read_text().replace('"accuracy"', '"metric.py:score"'))
+    for number in (1, 0):
+        (place / "metric.py").write_text(f"def score(answer, wanted):\n    return {number}\n")
+        keys.append(key())
+    more = '[files."net.onnx"]\nexport = "net.py:build"\n[files."hub.onnx"]\nexport = "saved"\n'
+    recipe.write_text(recipe.read_text().replace("[gate]", f"{more}[gate]"))
+    (place / "net.py").write_text("")
+    (place / "saved").mkdir()
+    for data in (b"1", b"2"):
+        (place / "net.safetensors").write_bytes(data)
+        (place / "saved" / "config.json").write_bytes(data)
+        keys += [key("net.onnx"), key("hub.onnx")]
+    assert len(set(keys)) == len(keys)
+
+
 def test_the_gate_asked_for_the_impossible(
     tint: Callable[..., Path], run: Callable[..., Manifest], tmp_path: Path
 ) -> None:
