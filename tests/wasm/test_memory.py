@@ -292,8 +292,9 @@ def test_a_function_takes_bounded_memory() -> None:
         made = road(tier, version=str(i // 1000))
         memory.outlook("f.x", made, size, 100.0, float(i))
         memory.measured("f.x", made, size, dice.lognormvariate(3, 2), float(i))
-    kept = [spread for known in memory._known.values() for spread in known.spreads.values()]
-    assert len(memory._known) == 3
+    known = [known for tiers in memory._known.values() for known in tiers.values()]
+    kept = [spread for each in known for spread in each.spreads.values()]
+    assert len(known) == 3
     assert len(kept) <= 3 * SIZES
     assert sum(sys.getsizeof(spread._bins) + 24 * len(spread._bins) for spread in kept) < 120_000
 

@@ -143,7 +143,7 @@ class Memory:
         self.narrow = False
         self.bound: deque[tuple[float, float]] = deque(maxlen=BOUND)
         self._seed = seed
-        self._known: dict[tuple[str, Tier], Known] = {}
+        self._known: dict[str, dict[Tier, Known]] = {}
         self._pace: dict[Tier, Level] = {tier: Level(0.0) for tier in Tier}
         self._steps: dict[tuple[str, int], float] = {}
         self._taken: dict[Tier, float] = {}
@@ -334,11 +334,13 @@ class Memory:
         return self._trouble.setdefault((function, tier), Fading())
 
     def _about(self, function: str, road: Road) -> Known:
-        place = (function, road.tier)
-        known = self._known.get(place)
+        tiers = self._known.get(function)
+        if tiers is None:
+            tiers = self._known[function] = {}
+        known = tiers.get(road.tier)
         if known is None or known.version != road.version:
             # Another version may be quicker or slower: it begins anew.
-            known = self._known[place] = Known(road.version)
+            known = tiers[road.tier] = Known(road.version)
         return known
 
 
@@ -347,4 +349,5 @@ def _behind(road: Road) -> Times:
     hop, (low, middle, high) = road.hop, road.ms
     if not hop and low > 0.0:
         return road.ms
-    return max(0.1, low - hop), max(0.2, middle - hop), max(0.3, high - 2 * hop)
+    low, middle, high = low - hop, middle - hop, high - 2 * hop
+    return low if low > 0.1 else 0.1, middle if middle > 0.2 else 0.2, high if high > 0.3 else 0.3

@@ -43,7 +43,8 @@ Points = tuple[tuple[float, float], ...]
 
 def bucket(size: int) -> int:
     """Return the size class of an ask's inputs in bytes: each is four times the one before."""
-    return min(SIZES - 1, max(0, (size.bit_length() - 8) // 2))
+    class_ = (size.bit_length() - 8) // 2
+    return 0 if class_ < 0 else class_ if class_ < SIZES else SIZES - 1
 
 
 class Spread:
@@ -58,6 +59,7 @@ class Spread:
         "_bins",
         "_centre",
         "_sums",
+        "_top",
         "gain",
         "mean",
         "prior",
@@ -73,6 +75,7 @@ class Spread:
         self.tried = -1.0
         self._bins = array("d", bytes(8 * BINS))
         self._sums = array("d", bytes(8 * (BINS + 1)))
+        self._top = 0
         self.times = self.prior
         self.gain = 1.0
         self.total = self.mean = self.seen = 0.0
@@ -95,8 +98,9 @@ class Spread:
                 self._bins = array("d", [each / self.gain for each in self._bins])
                 self.total /= self.gain
                 self.gain = 1.0
-        place = int((log(ms) - _LOW) / _STEP) if ms > 0.5 else 0
-        self._bins[min(place, BINS - 1)] += self.gain
+        place = min(int((log(ms) - _LOW) / _STEP), BINS - 1) if ms > 0.5 else 0
+        self._bins[place] += self.gain
+        self._top = max(self._top, place + 1)
         self.total += self.gain
         self.mean += self.gain / self.total * (log(max(ms, 0.01)) - self.mean)
         self.seen = now
@@ -107,7 +111,8 @@ class Spread:
         """Return how many fresh measurements all are worth."""
         if not self.total:
             return 0.0
-        fresh: float = self.gain * 2.0 ** (max(0.0, now - self.seen) / STALE_MS)
+        gone = now - self.seen
+        fresh: float = self.gain * 2.0 ** (gone / STALE_MS) if gone > 0.0 else self.gain
         return self.total / fresh
 
     def within(
@@ -118,26 +123,27 @@ class Spread:
         The advert counts beside the evidence while that weighs little.
         """
         share = weight / (weight + ADVERT) if weight < 40 * ADVERT else 1.0
+        rest, top, sums, found = 1.0 - share, self._top if weight else 0, self._sums, 0.0
         centre = self._centre if carried == 1.0 else self._centre - log(carried)
-        below, above, sums, found = self._below, self._above, self._sums, 0.0
         for factor, often in points:
             left = (ms - way * factor) / pace
             if left <= 0.0:
                 break
             at = log(left)
-            seen, place = 0.0, (at - _LOW) / _STEP
-            if weight and place > 0.0:
-                if place >= BINS:
-                    seen = 1.0
-                else:
-                    i = int(place)
-                    seen = (sums[i] + (place - i) * (sums[i + 1] - sums[i])) / sums[BINS]
-            if share < 1.0:
+            place = (at - _LOW) / _STEP
+            if place <= 0.0:
+                seen = 0.0
+            elif place >= top:
+                seen = share
+            else:
+                i = int(place)
+                low = sums[i]
+                seen = share * ((low + (place - i) * (sums[i + 1] - low)) / sums[BINS])
+            if rest:
                 off = at - centre
-                odds = off / (above if off > 0.0 else below)
-                seen *= share
+                odds = off / (self._above if off > 0.0 else self._below)
                 if odds > -40.0:
-                    seen += (1.0 - share) / (1.0 + exp(-odds))
+                    seen += rest / (1.0 + exp(-odds))
             found += often * seen
         return found
 
@@ -225,13 +231,14 @@ class Known:
     Within a class of sizes, and to one that was never seen, times are carried by size ** grows.
     """
 
-    __slots__ = ("count", "size", "spreads", "version", "x", "xx", "xy", "y")
+    __slots__ = ("_x", "_xx", "_xy", "_y", "count", "grows", "size", "spreads", "version")
 
     def __init__(self, version: str) -> None:
         self.version = version
         self.spreads: dict[int, Spread] = {}
         self.size = self.count = 0
-        self.x = self.y = self.xx = self.xy = 0.0
+        self.grows = 0.0
+        self._x = self._y = self._xx = self._xy = 0.0
 
     def place(self, size: int, prior: Times | None = None) -> tuple[Spread, float, float]:
         """Return the spread of a size's class, which a prior renews, and two logarithms.
@@ -242,30 +249,28 @@ class Known:
         spread = self.spreads.get(class_)
         if spread is None:
             spread = self.spreads[class_] = Spread()
-        if prior is not None:
+        if prior is not None and prior is not spread.prior:
             spread.told(prior)
-        grows = self.grows if self.count > 3 else 0.0
+        grows = self.grows
         if not grows:
             return spread, 0.0, 0.0
         centre = (2 * class_ + 8) * LOG_2
-        return spread, grows * (log(max(size, 1)) - centre), grows * (centre - self.x)
-
-    @property
-    def grows(self) -> float:
-        """Return the power of the size by which the time grows, once some are known."""
-        return max(0.0, min(1.2, self.xy / (self.xx + 0.2)))
+        return spread, grows * (log(max(size, 1)) - centre), grows * (centre - self._x)
 
     def add(self, size: int, ms: float) -> None:
         """Take in one measurement."""
         x, y = log(max(size, 1)), log(ms)
         share = max(0.03, 1 / (self.count + 1))
-        off = x - self.x
-        self.x += share * off
-        self.y += share * (y - self.y)
-        self.xx += share * (off * (x - self.x) - self.xx)
-        self.xy += share * (off * (y - self.y) - self.xy)
+        off = x - self._x
+        self._x += share * off
+        self._y += share * (y - self._y)
+        self._xx += share * (off * (x - self._x) - self._xx)
+        self._xy += share * (off * (y - self._y) - self._xy)
         self.count += 1
         self.size = size
+        if self.count > 3:
+            # The power of the size by which the time grows.
+            self.grows = max(0.0, min(1.2, self._xy / (self._xx + 0.2)))
 
 
 class Queue:
