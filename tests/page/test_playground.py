@@ -154,7 +154,11 @@ def test_the_roads_that_were_considered_are_a_chart(opened: Opened) -> None:
     said = page.locator("#considered svg").get_attribute("aria-label")
     assert "page: " in said
     assert "% likely in time" in said
+    assert "price 0" in said
+    assert "as the ask says" in said
     assert "budget 500 ms; page took" in said
+    card = page.locator("#roads li.taken span").text_content()
+    assert card.endswith("price 0, as the ask says")
     assert "expected" in page.locator("#considered figcaption").text_content()
     shot(page, "plan")
     page.emulate_media(color_scheme="dark")

@@ -8,7 +8,7 @@ import zlib
 import pytest
 from msgspec.structs import replace
 
-from trivium.contract import Budget, Road, Tier
+from trivium.contract import Budget, Plan, Road, Tier
 from trivium.errors import BudgetError, NotAllowed, TierUnreachable
 from trivium.memory import FAILURES, Memory
 from trivium.router import EXPLORE, RETRY_MS, TARGET, choose
@@ -126,11 +126,35 @@ def test_each_road_says_what_was_expected_of_it() -> None:
     page, edge, cloud = plan.roads
     assert (page.why, page.chance) == ("quality 0.9", None)
     assert (cloud.why, cloud.chance) == ("out of reach", None)
-    assert edge.why == ""
+    assert edge.why == "the nearest that fits"
     assert edge.ms == (25.0, 50.0, 150.0)
     assert edge.chance is not None
     assert edge.chance > TARGET
     assert f"50 ms expected of 200 ms, {100 * edge.chance:.0f} % likely" in plan.reason
+
+
+def whys(plan: Plan) -> list[str]:
+    return [each.why for each in plan.roads]
+
+
+def test_each_road_says_why_it_is_not_the_first() -> None:
+    """What is dearer, farther, or not likely in time comes later, and says so."""
+    first = "the nearest that fits"
+    assert whys(choose("f.x", ROADS, Budget(), Memory())) == [first, *2 * ["as cheap, and farther"]]
+    plan = choose("f.x", PRICED, Budget(ms=500), Memory())
+    assert whys(plan) == ["the cheapest that fits", "dearer", "dearer"]
+    plan = choose("f.x", ROADS, Budget(ms=65), Memory())
+    assert whys(plan) == [*2 * ["not likely enough in time"], first]
+    plan = choose("f.x", ROADS, Budget(ms=15), Memory())
+    assert whys(plan)[0] == "no likelier in time"
+    assert whys(plan)[1:] == ["can't be in time", "the likeliest, though it may be late"]
+    plan = choose("f.x", ROADS, Budget(reach=EDGE), Memory(), tiers=(EDGE, PAGE))
+    assert whys(plan) == ["later, as the ask says", "as the ask says", "out of reach"]
+    plan = choose("f.x", PRICED, Budget(spend=1.5), Memory())
+    assert whys(plan) == ["the cheapest that fits", "dearer", "spend 2"]
+    plan = choose("f.x", PRICED, Budget(spend=2.5), Memory())
+    assert plan.tiers == (PAGE, EDGE)
+    assert whys(plan)[2] == "over the cap, with what may run before it"
 
 
 def test_a_failing_road_is_left_out() -> None:
@@ -200,6 +224,7 @@ def test_a_tier_stays_free_for_what_only_it_can_answer() -> None:
         plan = choose("f.long", long, Budget(ms=2000), memory, now=3000.0)
         assert plan.tiers[0] == taken
         assert ("so that page stays free" in plan.reason) == narrow
+        assert plan.roads[0].why.startswith("stays free") == narrow
         later = choose("f.long", long, Budget(ms=2000), memory, now=600_000.0)
         assert later.tiers[0] == PAGE
 
@@ -224,7 +249,10 @@ def test_exploring_breaks_no_budget() -> None:
     memory = Memory()
     for each in ROADS:
         memory.begun("f.x", each, 0, 2.0 - each.tier.distance)
-    heads = [choose("f.x", ROADS, Budget(ms=160), memory).tiers[0] for _ in range(3000)]
+    plans = [choose("f.x", ROADS, Budget(ms=160), memory) for _ in range(3000)]
+    heads = [plan.tiers[0] for plan in plans]
+    known = [plan for plan in plans if plan.roads[0].why == "fits, and is better known"]
+    assert len(known) == memory.explored
     assert memory.explored == len(heads) - heads.count(PAGE)
     assert 0 < memory.explored < 2 * EXPLORE * len(heads)
     heads = [choose("f.x", ROADS, Budget(ms=65), memory).tiers[0] for _ in range(3000)]

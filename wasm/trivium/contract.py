@@ -91,7 +91,8 @@ class Road(Noun, frozen=True, kw_only=True):
 
     `ms` holds the expected p5, p50 and p95 in milliseconds, seen from whoever advertises it, `hop`
     of them on the way to the next tier. `queue` ms come before, `cold` more if it must be loaded.
-    A plan's are of its ask: with the `chance` to be in time, or `why` the road was left out.
+    A plan's are of its ask: with the `chance` to be in time, none if the road was left out, and
+    `why` it is first, comes later, or was left out.
     """
 
     tier: Tier

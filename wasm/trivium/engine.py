@@ -385,7 +385,7 @@ class Engine:
         if trip.failures or tier != plan.tiers[0]:
             reason += f"; so {tier} answered"
         road = trip.road(tier)
-        expected = road.ms if road is not None and not road.why else None
+        expected = road.ms if road is not None and road.chance is not None else None
         said, ms = trip.span.attributes, answer.ms
         said |= {
             "trivium.tier": tier.value,

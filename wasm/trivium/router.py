@@ -24,7 +24,7 @@ TARGET = 0.95
 PRICES = {Tier.PAGE: 0.0, Tier.EDGE: 0.3, Tier.CLOUD: 1.0}
 """What an ask costs by tier, where the variant does not say: the cloud's is 1."""
 
-EXPLORE = 0.02
+EXPLORE, EXPLORING = 0.02, "to keep it known, and it fits"
 """How often another road that is likely in time is taken, so that it stays known: times are all
 that is learnt, so an ask without a budget does not explore."""
 
@@ -57,10 +57,11 @@ def choose(
     """
     reach, floor, ms, cap = budget.reach.distance, budget.quality, budget.ms, budget.spend
     memory.asked += 1
-    good: list[Road] = []
-    chances: dict[Tier, float] = {}
     seen: list[Road] = []
+    good: list[Road] = []
+    likely: list[Road] = []
     left: list[str] = []
+    soonest = inf
     for road in roads:
         tier = road.tier
         if tier.distance > reach:
@@ -80,23 +81,24 @@ def choose(
                 memory.link.told(road.hop, now)
             times, chance, wait = memory.outlook(function, road, size, ms, now)
             road = replace(road, ms=times, chance=chance, queue=wait)
-            chances[tier] = chance
             good.append(road)
             seen.append(road)
+            # Without a budget nothing is late; what fails often is closed.
+            if ms is None or chance >= TARGET:
+                likely.append(road)
+            soonest = min(soonest, times[0])
             continue
         seen.append(replace(road, why=why))
         left.append(f"{tier} ({why})")
     if not good:
         _refuse(function, seen, budget, tiers)
     lost = None
-    if ms is not None and min([road.ms[0] for road in good]) > ms:
+    if ms is not None and soonest > ms:
         lost = _untried(function, roads, good, ms, memory, size, now)
     if tiers:
         order = [road for tier in tiers for road in good if road.tier == tier]
         why = "as the ask says"
     else:
-        # Without a budget nothing is late; what fails often is closed.
-        likely = good if ms is None else [r for r in good if chances[r.tier] >= TARGET]
         if lost is not None:
             head, why = lost, "none can be in time, and this was long not taken"
         elif likely:
@@ -104,10 +106,10 @@ def choose(
             if ms is not None and len(likely) > 1 and memory.dice() < EXPLORE:
                 rarest = max(likely, key=lambda road: memory.stale(function, road, size, now))
                 if rarest is not head:
-                    head, why = rarest, "to keep it known, and it fits"
+                    head, why = rarest, EXPLORING
                     memory.explored += 1
         else:
-            head = max(good, key=lambda road: (chances[road.tier], -road.ms[1]))
+            head = max(good, key=lambda road: (road.chance or 0.0, -road.ms[1]))
             why = "the likeliest, though it may be late"
         if ms is not None and memory.narrow and not good[0].hop:
             own = good[0]
@@ -117,28 +119,51 @@ def choose(
         order = good
         if len(good) > 1:
             rest = [road for road in good if road is not head]
-            if len(rest) > 1:
-                rest.sort(key=lambda road: -chances[road.tier])
-            order = [head, *rest]
+            order = [head, *sorted(rest, key=lambda road: -(road.chance or 0.0))]
     if cap is not None:
         order = _affordable(order, cap)
     head = order[0]
     hedge_ms = None
     if len(order) > 1 and memory.may_hedge():
         hedge_ms = _hedge(head, order[1], ms)
-    limit = f" of {ms:.4g} ms, {100 * chances[head.tier]:.0f} % likely" if ms is not None else ""
+    sure = head.chance or 0.0
+    limit = f" of {ms:.4g} ms, {100 * sure:.0f} % likely" if ms is not None else ""
     reason = (
         f"{head.tier}: {why}, {head.ms[1]:.3g} ms expected{limit}"
         f" at quality {head.quality:.3g} (floor {floor:g})"
     )
     if left:
         reason += "; not " + ", ".join(left)
+    for i, road in enumerate(seen):
+        if road is head:
+            seen[i] = replace(road, why=why)
+        elif road.chance is not None:
+            said = "later, as the ask says" if tiers else _passed(road, head, ms, why)
+            if cap is not None and road not in order:
+                said = "over the cap, with what may run before it"
+            seen[i] = replace(road, why=said)
     return Plan(
         tiers=tuple([road.tier for road in order]),
         reason=reason,
         hedge_ms=hedge_ms,
         roads=tuple(seen),
     )
+
+
+def _passed(road: Road, head: Road, ms: float | None, why: str) -> str:
+    """Return why a road that could be taken is not first, where `head` is for what `why` says."""
+    if ms is not None and (road.chance or 0.0) < TARGET:
+        if road.ms[0] > ms:
+            return "can't be in time"
+        fits = (head.chance or 0.0) >= TARGET
+        return "not likely enough in time" if fits else "no likelier in time"
+    if why is EXPLORING:
+        return "fits, and is better known"
+    if road.spend > head.spend:
+        return "dearer"
+    if road.spend == head.spend and road.tier.distance > head.tier.distance:
+        return "as cheap, and farther"
+    return "stays free for what only it can answer in time"
 
 
 def _cheapest(likely: list[Road], good: list[Road], memory: Memory, now: float) -> tuple[Road, str]:

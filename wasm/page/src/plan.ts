@@ -29,7 +29,7 @@ export function considered(answer: Answer, budget?: number): HTMLElement {
     const [from, middle, to] = road.ms;
     return draw(
       "g",
-      { "data-tier": road.tier, class: road.why ? "left" : "open" },
+      { "data-tier": road.tier, class: road.chance === null ? "left" : "open" },
       draw("text", { x: LEFT - 8, y: y + 4, "text-anchor": "end" }, road.tier),
       draw("line", { class: "range", x1: x(from), x2: x(to), y1: y, y2: y }),
       draw("line", { class: "middle", x1: x(middle), x2: x(middle), y1: y - 7, y2: y + 7 }),
@@ -55,11 +55,13 @@ export function considered(answer: Answer, budget?: number): HTMLElement {
 
 /** The whole chart in words. */
 function said(roads: Road[], tier: Tier, took: number, budget?: number): string {
-  const each = roads.map(({ tier: name, ms, chance, why }) =>
+  const each = roads.map(({ tier: name, ms, chance, quality, spend, why }) =>
     [
       `${name}: ${short(ms[0])} to ${short(ms[2])} ms, median ${short(ms[1])}`,
       ...(chance === null ? [] : [`${Math.round(100 * chance)} % likely in time`]),
-      ...(why ? [`left out: ${why}`] : []),
+      `quality ${quality.toFixed(2)}`,
+      `price ${spend}`,
+      chance === null ? `left out: ${why}` : why,
     ].join(", "),
   );
   const limit = budget === undefined ? [] : [`budget ${short(budget)} ms`];

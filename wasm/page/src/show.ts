@@ -130,6 +130,7 @@ function roads(taken: Tier | null, answer: Answer | null): void {
           `${short(road.ms[1])} ms`,
           ...(road.chance === null ? [] : [`${Math.round(100 * road.chance)} % likely`]),
           `quality ${road.quality.toFixed(2)}`,
+          `price ${road.spend}`,
           ...(road.why ? [road.why] : []),
         ].join(", ")
       : "no road";

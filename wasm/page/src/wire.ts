@@ -51,9 +51,9 @@ export interface Road {
   ms: [number, number, number];
   ready: boolean;
   spend: number;
-  /** How likely it is to be in time; null if the ask has all the time, or the road was left out. */
+  /** How likely it is to be in time; null if the road was left out. */
   chance: number | null;
-  /** Why it was left out. */
+  /** Why it is first, comes later, or was left out. */
   why: string;
 }
 
