@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -153,9 +150,10 @@ def quantise_all(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProto:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with aside(model) as (source, path):
+    with TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "int8.onnx"
         quantize_dynamic(
-            source,
+            model,
             path,
             weight_type=QuantType.QInt8,
             per_channel=True,
@@ -164,19 +162,6 @@ def quantise_all(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProto:
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         return onnx.load(path)
-
-
-@contextlib.contextmanager
-def aside(model: Path) -> Iterator[tuple[Path, Path]]:
-    """Give onnxruntime a copy to work on: it writes beside what it reads, and checks no write."""
-    with TemporaryDirectory() as folder, quiet():
-        source = Path(shutil.copyfile(model, Path(folder) / model.name))
-        try:
-            yield source, source.with_name("int8.onnx")
-        except DecodeError as error:
-            raise BundleError(
-                f"{model.name} can't be quantised ({error}); is {folder} on a disk that is full?"
-            ) from error
 
 
 def quantise_static(model: Path, exclude: Sequence[str], feeds: Iterable[Feed]) -> onnx.ModelProto:
@@ -189,9 +174,10 @@ def quantise_static(model: Path, exclude: Sequence[str], feeds: Iterable[Feed]) 
         def get_next(self) -> Feed | None:
             return next(self.left, None)
 
-    with aside(model) as (source, path):
+    with TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "int8.onnx"
         quantization.quantize_static(
-            source,
+            model,
             path,
             Reader(),
             quant_format=quantization.QuantFormat.QOperator,

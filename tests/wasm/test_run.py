@@ -103,6 +103,21 @@ def test_steps_share_their_pipelines_budget() -> None:
             assert sent.budget.ms == pytest.approx(300, abs=5)  # the share chose its road alone
 
 
+def test_the_first_split_is_by_predicted_cost() -> None:
+    """A step takes its part of what its pipeline is said to take, until more is known."""
+    slow = {PAGE: (100.0, 140.0, 200.0), EDGE: (20.0, 30.0, 40.0), CLOUD: (20.0, 30.0, 40.0)}
+    count = (toys.COUNT, toys.manifest(ms=slow))
+    for whole, left in ((140.0, True), (500.0, False)):
+        said = {PAGE: (0.7 * whole, whole, 1.5 * whole)}
+        pipe = toys.manifest("text.asks", "asks", tiers=[PAGE], asks=True, ms=said)
+        page, _, _ = three((ASKS, pipe), count)
+        ask(page, "text.asks", budget=Budget(ms=400))
+        assert (hop(page).asks == []) == left
+        page.memory.stepped("text.asks", 0, 1.0)
+        ask(page, "text.asks", budget=Budget(ms=400))
+        assert len(hop(page).asks) == (0 if left else 1)
+
+
 def test_what_steps_take_is_learnt() -> None:
     """Two that take the same have a half, and all that is left then; however many there are."""
     inputs = (Input(name="image", kind="image"),)

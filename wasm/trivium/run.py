@@ -86,20 +86,6 @@ class Trip:
     hop; else of all that may have been.
     """
 
-    __slots__ = (
-        "ask",
-        "begun",
-        "failures",
-        "here",
-        "journal",
-        "legs",
-        "plan",
-        "size",
-        "span",
-        "spent",
-        "started",
-    )
-
     def __init__(self, ask: Ask, plan: Plan, here: Tier, started: float, span: Open) -> None:
         self.ask = ask
         self.journal: Journal | None = None
@@ -166,6 +152,9 @@ class Place(Protocol):
 
     def queue(self) -> float:
         """Return how many ms an ask begun now would wait."""
+
+    def roads(self, name: str, version: str = "", size: int | None = None) -> list[Road]:
+        """Return the roads to a function, this tier's first, with what is expected there."""
 
     async def infer(
         self, ask: Ask, steps: Pipeline | None = None, aim: float | None = None
@@ -338,8 +327,9 @@ def plain(output: Any) -> Any:
 class Pipeline:
     """The asker that a pipeline's function is given: its steps share what is left of its budget.
 
-    How much of the time from its begin on each step takes is learnt, and each is to take no more
-    of what is left then. Only its road is chosen by that: one that takes longer is not given up.
+    How much of the time from its begin on each step takes is learnt, and at first what it and the
+    whole are expected to take. Each is to take no more of what is left then. Only its road is
+    chosen by that: one that takes longer is not given up.
     What the journal remembers takes nothing.
     """
 
@@ -428,8 +418,10 @@ class Pipeline:
                     return known
             begun, budget = engine.host.clock(), trip.ask.budget
             ms, spend = trip.left(begun), budget.spend
-            share = engine.memory.share(trip.ask.function, place)
-            aim = ms * share if ms is not None and share else None
+            aim = None
+            if ms is not None:
+                share = engine.memory.share(trip.ask.function, place)
+                aim = ms * (share or self._predicted(step, begun))
             if spend is not None:
                 spend = max(0.0, spend - trip.spent - self.spent)
             step = replace(step, budget=replace(budget, ms=ms, spend=spend), trace=span.header)
@@ -449,6 +441,15 @@ class Pipeline:
             state["trivium.state"] = "done"
         self._done.append((place, begun, engine.host.clock()))
         return answer
+
+    def _predicted(self, step: Step, now: float) -> float:
+        """Return what share of the time that is expected to be left a step never seen will take."""
+        whole = self._trip.road(self._engine.tier)
+        roads = self._engine.roads(step.function, size=weigh(step))
+        if whole is None or not roads:
+            return 1.0
+        own = max(roads[0].ms[1], 0.1)
+        return own / max(own, whole.ms[1] - whole.queue - (now - self._trip.started))
 
     def learn(self, now: float) -> None:
         """Remember how much of the time from its begin on each step took, now that all is done."""
