@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 
@@ -35,6 +36,9 @@ TOOLS = {
     "tokenizer": (),
 }
 """What makes a file: another version of it may make another one."""
+
+WEIGHTS = (".npz", ".pt", ".pth", ".safetensors")
+"""Files of the folder that a torch module may be built of."""
 
 TRIED = "tried.txt"
 """Beside a made file whose form was chosen: what else was tried."""
@@ -72,7 +76,7 @@ class Workshop:
                 raise BundleError(f"{self.folder / 'recipe.toml'} names {name}, which is not there")
             return path
         if name not in self._made:
-            for parent in made.parents:
+            for parent in (*made.parents, *self._before(made)[1]):
                 self.path(parent, bundle)
             self._made[name] = self._make(name, made, bundle)
         return self._made[name]
@@ -107,15 +111,20 @@ class Workshop:
             sources.append(made.distil.data)
         if ":" in made.export and (self.folder / made.export.split(":")[0]).is_file():
             sources.append(made.export.split(":")[0])
-        elif (self.folder / made.export).is_file() and made.export:
+            # What else the module may be built of; of packages the hashes are told.
+            beside = (each for each in self.folder.iterdir() if each.suffix in WEIGHTS)
+            sources += sorted(each.name for each in beside)
+        elif made.export and (self.folder / made.export).exists():
             sources.append(made.export)
         if made.quantise and made.form in (None, "static"):
             # Looked at by running the function: on the samples, and to choose on the gate's rows.
             step["samples"] = msgspec.to_builtins(self.recipe.samples)
-            sources.append("function.py")
-        if made.quantise and made.form is None:
-            step["gate"] = msgspec.to_builtins(self.recipe.gate)
-            sources += [self.recipe.gate.data] if self.recipe.gate else []
+            step["settings"], before = self._before(made)
+            sources += ["function.py", *before]
+        gate = self.recipe.gate
+        if made.quantise and made.form is None and gate:
+            step["gate"] = msgspec.to_builtins(gate)
+            sources += [gate.data, *([gate.metric.split(":")[0]] if ":" in gate.metric else [])]
         packages = {each: entry.sha256 for each, entry in self.recipe.packages.items()}
         told = {
             "kit": KIT,
@@ -125,6 +134,18 @@ class Workshop:
             "tools": [_version(tool) for tool in TOOLS[made.verb]],
         }
         return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:32]
+
+    def _before(self, made: Made) -> tuple[dict[str, Any], Sequence[str]]:
+        """Return what gives a file its inputs where it is looked at: settings, and graphs."""
+        if not made.quantise or made.form not in (None, "static"):
+            return {}, ()
+        either = [name for name, each in self.recipe.files.items() if each is made]
+        for road in self.recipe.variants:
+            for chain in road.models.values():
+                for place, name in enumerate(chain):
+                    if name in (*either, made.quantise):
+                        return road.settings, chain[:place]
+        return {}, ()
 
     def _source(self, name: str) -> Path:
         return self._made.get(name) or self.folder / name

@@ -90,10 +90,12 @@ def run(
     )
     files = list(folder.glob(pattern))
     if done.returncode or len(files) != 1:
+        # Of a traceback only its end says what happened.
+        said = "\n".join(done.stderr.strip().splitlines()[-3:])
         raise BundleError(
             f"{tool} could not download {pinned} (exit status {done.returncode}). Check the "
             f"network and the package registry {tool} is set up for, then run the build again.\n"
-            f"{done.stderr.strip()}"
+            f"{said}"
         )
     return files[0]
 

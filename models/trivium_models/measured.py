@@ -39,6 +39,9 @@ TARGETS = {
 PYTHON_MS = (0.1, 0.5, 2.0)
 """What is expected of a function without models."""
 
+ANYWHERE = "cpu-1"
+"""Where a variant is timed whose own targets are not here: it is judged all the same."""
+
 WASM_TO_NATIVE = 3.0
 """How much slower the page is expected to be where there is no browser to measure it in."""
 
@@ -168,9 +171,11 @@ def take(
             asked = answers[name(road)].asked
             weights[name(road)] = weigh(own + step_graphs(zoo, road.tier, asked))
         score = _score(workshop, full, road, rows, answers[name(full)], answers[name(road)])
-        for place in TARGETS[road.tier]:
-            if place not in there or (asks and place != PRIOR[road.tier]):
-                continue
+        wanted = [PRIOR[road.tier]] if asks else TARGETS[road.tier]
+        places = [place for place in wanted if place in there]
+        if not places:
+            workshop.say(f"{workshop.schema.name}: {target.lacking(wanted)}: timed on {ANYWHERE}")
+        for place in places or [ANYWHERE]:
             try:
                 for each in (full, road):
                     if (name(each), place) not in times:
@@ -179,7 +184,7 @@ def take(
                         time = _time(workshop, each, place, ran, bundle)
                         times[name(each), place] = with_steps(time, ran, zoo, each.tier)
             except BundleError as error:
-                if place == PRIOR[road.tier]:
+                if place == PRIOR[road.tier] or not places:
                     raise
                 workshop.say(f"{workshop.schema.name}: {error.message}")
                 continue
@@ -299,7 +304,12 @@ def _judged(rows: Sequence[Row], workshop: Workshop) -> list[Row]:
         prior = next((r for r in rows if r.tier == row.tier and r.target == PRIOR[row.tier]), row)
         if gate is not None and row.relative_quality < floors[row.tier]:
             verdict = "below_gate"
-        elif row.precision.startswith("int") and prior.latency_ratio <= 1 and row.tier not in free:
+        elif (
+            row.precision.startswith("int")
+            and prior.latency_ratio <= 1
+            and prior.target in TARGETS[row.tier]
+            and row.tier not in free
+        ):
             verdict = "not_faster"
         judged.append(msgspec.structs.replace(row, gate=verdict))
     return judged

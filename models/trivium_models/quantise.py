@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -150,10 +153,9 @@ def quantise_all(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProto:
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with TemporaryDirectory() as folder, quiet():
-        path = Path(folder) / "int8.onnx"
+    with aside(model) as (source, path):
         quantize_dynamic(
-            model,
+            source,
             path,
             weight_type=QuantType.QInt8,
             per_channel=True,
@@ -162,6 +164,19 @@ def quantise_all(model: Path, exclude: Sequence[str] = ()) -> onnx.ModelProto:
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
         return onnx.load(path)
+
+
+@contextlib.contextmanager
+def aside(model: Path) -> Iterator[tuple[Path, Path]]:
+    """Give onnxruntime a copy to work on: it writes beside what it reads, and checks no write."""
+    with TemporaryDirectory() as folder, quiet():
+        source = Path(shutil.copyfile(model, Path(folder) / model.name))
+        try:
+            yield source, source.with_name("int8.onnx")
+        except DecodeError as error:
+            raise BundleError(
+                f"{model.name} can't be quantised ({error}); is {folder} on a disk that is full?"
+            ) from error
 
 
 def quantise_static(model: Path, exclude: Sequence[str], feeds: Iterable[Feed]) -> onnx.ModelProto:
@@ -174,10 +189,9 @@ def quantise_static(model: Path, exclude: Sequence[str], feeds: Iterable[Feed]) 
         def get_next(self) -> Feed | None:
             return next(self.left, None)
 
-    with TemporaryDirectory() as folder, quiet():
-        path = Path(folder) / "int8.onnx"
+    with aside(model) as (source, path):
         quantization.quantize_static(
-            model,
+            source,
             path,
             Reader(),
             quant_format=quantization.QuantFormat.QOperator,

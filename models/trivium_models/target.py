@@ -75,6 +75,13 @@ def available() -> list[str]:
     return found
 
 
+def lacking(places: Sequence[str]) -> str:
+    """Return why nothing is measured on any of some targets."""
+    if places[0].startswith("wasm"):
+        return f"{places[0]} needs Chromium and playwright, which scripts/install --dev brings"
+    return f"{places[0]} is left out"
+
+
 def gpu() -> bool:
     """Return whether an NVIDIA driver answers."""
     return Path("/proc/driver/nvidia/version").exists() or bool(shutil.which("nvidia-smi"))

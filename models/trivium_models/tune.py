@@ -112,8 +112,9 @@ def candidates(
     kinds = {node.op_type for node in onnx.load(parent, load_external_data=False).graph.node}
     products = kinds & {"MatMul", "Gemm", "Attention"}
     yield "float32", ()
-    if products:
+    if products or "Conv" in kinds:
         yield "weights", ()
+    if products:
         yield "dynamic", ()
         # Without data or samples nobody knows which nodes have outliers.
         if made.data or workshop.recipe.samples:
@@ -191,10 +192,7 @@ def tune(workshop: Workshop, drop: float, tier: Tier, plot: Path | None) -> list
         raise BundleError(f"{workshop.schema.name} has no variant for the {tier}")
     place = target.PRIOR[tier]
     if place not in target.available():
-        raise BundleError(
-            f"forms for the {tier} are timed on {place}, which needs Chromium and the page's "
-            "packages (scripts/install); they are not here"
-        )
+        raise BundleError(f"forms for the {tier} can't be timed: {target.lacking([place])}")
     files = workshop.recipe.files
     name = next((g for g in _graphs(road) if g in files and files[g].quantise), None)
     if name is None:

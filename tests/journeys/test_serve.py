@@ -233,6 +233,8 @@ def mine(tmp_path: Path) -> Path:
 def test_a_users_function_answers_on_both_servers_and_stops_cleanly(mine: Path) -> None:
     """Built from its own folder; SIGTERM leaves no process behind."""
     serve = Serve("--functions", str(mine))
+    # It was asked on both, and no other needed to be; the third is a task.
+    assert serve.said("ready: 3 asks answered by edge and cloud")
     children = serve.children()
     assert set(children) == {"edge", "cloud"}
     for tier in ("edge", "cloud"):

@@ -169,6 +169,37 @@ def test_a_second_build_makes_and_measures_nothing(
     assert "small.onnx: quantise" in capsys.readouterr().err
 
 
+def test_what_a_file_was_looked_at_with_is_part_of_its_key(
+    tint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Ranges of pictures prepared otherwise, or a choice by another metric, are another file's."""
+
+    def key(name: str = "small.onnx") -> str:
+        shop = Workshop(place, tmp_path / "cache", print)
+        shop.path("prepare.onnx")
+        return shop.key(shop.recipe.files[name])
+
+    place = tint(form='form = "static"\ndata = "rows"')
+    recipe = place / "recipe.toml"
+    keys = [key()]
+    recipe.write_text(recipe.read_text().replace("std = [255]", "std = [127]"))
+    keys.append(key())
+    recipe.write_text(recipe.read_text().replace('form = "static"\n', ""))
+    recipe.write_text(recipe.read_text().replace('"accuracy"', '"metric.py:score"'))
+    for number in (1, 0):
+        (place / "metric.py").write_text(f"def score(answer, wanted):\n    return {number}\n")
+        keys.append(key())
+    more = '[files."net.onnx"]\nexport = "net.py:build"\n[files."hub.onnx"]\nexport = "saved"\n'
+    recipe.write_text(recipe.read_text().replace("[gate]", f"{more}[gate]"))
+    (place / "net.py").write_text("")
+    (place / "saved").mkdir()
+    for data in (b"1", b"2"):
+        (place / "net.safetensors").write_bytes(data)
+        (place / "saved" / "config.json").write_bytes(data)
+        keys += [key("net.onnx"), key("hub.onnx")]
+    assert len(set(keys)) == len(keys)
+
+
 def test_the_gate_asked_for_the_impossible(
     tint: Callable[..., Path], run: Callable[..., Manifest], tmp_path: Path
 ) -> None:
@@ -188,6 +219,30 @@ def test_the_gate_asked_for_the_impossible(
     # What a variant may lose is its own affair.
     recipe.write_text(recipe.read_text().replace('prefer = "size"', 'prefer = "size"\nfloor = 0'))
     assert [each.gate for each in run("build", place, *CPU).variants] == ["passed", "passed"]
+
+
+def test_a_page_is_judged_without_a_browser(
+    tint: Callable[..., Path], run: Callable[..., Manifest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What can't be timed where it will run is no better for that."""
+    place = tint(form='form = "int4"')
+    recipe = place / "recipe.toml"
+    stated = recipe.read_text().replace('"edge"', '"page"')
+    recipe.write_text(stated.replace('"accuracy"', '"exact"'))
+    with pytest.raises(BundleError, match="page: tint-small: exact 0.0000 of the full variant's"):
+        run("build", place, *CPU)
+    assert "wasm-1 needs Chromium and playwright, which scripts/install" in capsys.readouterr().err
+    recipe.write_text(stated)
+    small, full = run("build", place, *CPU).variants
+    assert (small.tier, small.gate, small.data) == ("page", "passed", full.data)
+    row = next(row for row in stated_rows(place) if row["tier"] == "page")
+    assert row["target"] == "cpu-1"
+    assert small.ms[1] == pytest.approx(3 * row["latency_ms"], abs=0.01)
+
+
+def stated_rows(place: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((place / "measured.json").read_bytes())["rows"]
+    return rows
 
 
 def test_a_form_is_chosen_by_the_gate(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from trivium.errors import BundleError
 from trivium_models.command import FUNCTIONS
 from trivium_models.fold import Prepare, fold, prepare
 from trivium_models.quantise import Form, quantise
-from trivium_models.tune import outliers
+from trivium_models.recipe import Made
+from trivium_models.tune import candidates, outliers
 
 generator = np.random.default_rng(5)
 
@@ -193,3 +196,29 @@ def test_one_table_may_serve_both_ends(tmp_path: Path) -> None:
     ids = np.array([3, 49, 0])
     wanted, found = run(onnx.load(path), {"ids": ids}), run(small, {"ids": ids})
     assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("form", ["dynamic", "static"])
+def test_a_disk_that_is_full_is_told_and_nothing_is_written_beside_the_model(
+    form: Form, picture: Path, tokens: Path
+) -> None:
+    """onnxruntime's own tools write cut files without a word."""
+    model = picture if form == "static" else tokens
+    feeds = [{"image": np.ones((1, 3, 8, 8), np.float32)}]
+    there = set(model.parent.iterdir())
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (model.stat().st_size, most[1]))
+    try:
+        with pytest.raises((BundleError, OSError), match=r"disk that is full|File too large"):
+            quantise(model, form, (), lambda: feeds)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert set(model.parent.iterdir()) == there
+
+
+def test_a_picture_s_model_is_tried_with_coarse_weights(picture: Path) -> None:
+    """It has no matrix product, and is a fourth of the size all the same."""
+    made = Made(quantise="p.onnx")
+    shop: Any = SimpleNamespace(recipe=SimpleNamespace(samples=()))
+    forms = [form for form, _ in candidates(shop, "small.onnx", made, picture)]
+    assert forms == ["float32", "weights", "float16"]
