@@ -154,6 +154,25 @@ def png(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
+def scanned(count: int, width: int = 64, height: int = 64) -> bytes:
+    """Return a JPEG that goes over its pixels `count` times, notes that look so aside."""
+    file = io.BytesIO()
+    Image.new("L", (width, height), 128).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    begins = [place for place in range(len(data)) if data.startswith(b"\xff\xda", place)]
+    notes = b"\xff\xe5" + struct.pack(">H", 2002) + b"\xff\xda" * 1000
+    more = data[begins[-1] : -2] * (count - len(begins))
+    return data[:2] + notes + data[2:-2] + more + data[-2:]
+
+
+def screenless(width: int, height: int) -> bytes:
+    """Return a GIF whose screen has one pixel, and whose frame has more."""
+    file = io.BytesIO()
+    Image.new("P", (width, height)).save(file, "GIF")
+    data = file.getvalue()
+    return data[:6] + struct.pack("<HH", 1, 1) + data[10:]
+
+
 def claims(width: int, height: int) -> bytes:
     """Return the start of a PNG that claims a size and holds no pixels."""
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

@@ -46,12 +46,16 @@ def saved(
         stream: Any = file.add_stream(codec or usual, rate=rate)
         stream.layout = "stereo" if channels == 2 else "mono"
         rows = np.stack([sound / (1 + channel) for channel in range(channels)])
-        frame = av.AudioFrame.from_ndarray(rows, format="fltp", layout=stream.layout.name)
-        frame.rate = rate
+        frames = []
+        for start in range(0, rows.shape[1], 1 << 20):
+            part = np.ascontiguousarray(rows[:, start : start + (1 << 20)])
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=stream.layout.name)
+            frame.rate = rate
+            frames.append(frame)
         size = stream.codec_context.frame_size or 1024
         form = stream.codec_context.format or "s16"
         cut = av.AudioResampler(format=form, layout=stream.layout.name, rate=rate, frame_size=size)
-        for piece in [*cut.resample(frame), *cut.resample(None), None]:
+        for piece in [*(each for frame in [*frames, None] for each in cut.resample(frame)), None]:
             for packet in stream.encode(piece):
                 file.mux(packet)
     return Blob(media=media, data=buffer.getvalue())

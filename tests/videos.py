@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -132,6 +133,7 @@ def bad() -> dict[str, tuple[Blob, str]]:
         ),
         "huge frames": (huge(), "too_large"),
         "frames that lie": (lying(), "bad_input"),
+        "packets of no bytes": (Blob(media="video/mp4", data=stating(100_000_000)), "too_large"),
         "truncated mp4": (
             Blob(media="video/mp4", data=mp4.data[: len(mp4.data) // 2]),
             "bad_input",
@@ -160,3 +162,22 @@ def lying() -> Blob:
     while (place := data.find(b"\x9d\x01\x2a", place + 1)) >= 0:
         data[place + 3 : place + 7] = b"\xff\x3f\xff\x3f"
     return Blob(media="video/webm", data=bytes(data))
+
+
+def stating(packets: int) -> bytes:
+    """Return an MP4 in fragments, the first of which states so many packets of no bytes."""
+    buffer = io.BytesIO()
+    movflags = {"movflags": "frag_keyframe+empty_moov"}
+    whole = io.BytesIO(film("video/mp4", 2.0).data)
+    with (
+        av.open(whole, "r") as old,
+        av.open(buffer, "w", format="mp4", options=movflags) as file,
+    ):
+        stream = file.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                file.mux(packet)
+    data = bytearray(buffer.getvalue())
+    struct.pack_into(">II", data, data.index(b"trun") + 4, 0, packets)
+    return bytes(data)

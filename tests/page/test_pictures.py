@@ -15,6 +15,7 @@ from PIL import Image
 import page.bundles as bundles
 from page.gateway import ROOT, Gateway
 from page.opened import Opened, crossing
+from samples import scanned, screenless
 from trivium.contract import Blob
 from trivium.errors import TriviumError
 from trivium.hosts.server import media
@@ -111,6 +112,10 @@ def test_orientation(opened: Opened, orientation: int, size: tuple[int, int]) ->
         pytest.param(saved(photo(1001, 900), "WEBP", quality=80), id="webp"),
         pytest.param(saved(faded(photo(500, 300)), "WEBP", lossless=True), id="webp-alpha"),
         pytest.param(saved(photo(500, 300).quantize(64), "GIF"), id="gif"),
+        pytest.param(
+            Blob(media="image/gif", data=screenless(500, 300)), id="gif-beyond-its-screen"
+        ),
+        pytest.param(Blob(media="image/jpeg", data=scanned(64)), id="64-scans"),
     ],
 )
 def test_formats(opened: Opened, blob: Blob) -> None:
@@ -134,6 +139,8 @@ def test_formats(opened: Opened, blob: Blob) -> None:
         pytest.param(saved(Image.new("L", (10_000, 5_001)), "PNG"), id="gigantic"),
         pytest.param(saved(Image.new("L", (4_001, 40)), "PNG"), id="a-line"),
         pytest.param(Blob(media="image/jpeg", data=bytes((32 << 20) + 1)), id="many-bytes"),
+        pytest.param(Blob(media="image/jpeg", data=scanned(65)), id="65-scans"),
+        pytest.param(Blob(media="image/gif", data=screenless(8000, 7000)), id="beyond-its-screen"),
     ],
 )
 def test_bad_images(opened: Opened, blob: Blob) -> None:

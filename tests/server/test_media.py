@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from samples import claims
+from samples import claims, scanned, screenless
 from trivium.contract import Blob, Tensor
 from trivium.errors import BadInput, TooLarge
 from trivium.hosts.server.media import IMAGES, MOST_BYTES, pixels
@@ -82,6 +82,15 @@ def test_alpha_is_composed_on_white(mode: str, clear: Any, opaque: Any) -> None:
     left, right = decoded(image)[0].tolist()
     assert tuple(left) == WHITE
     assert tuple(right) == (RED if mode == "RGBA" else (80, 80, 80))
+
+
+def test_alpha_is_composed_all_the_way_down() -> None:
+    """In strips, of which the last is a part of one."""
+    image = picture(7, 600)
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    white = Image.new("RGBA", image.size, "white")
+    expected = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
+    assert np.array_equal(decoded(image), expected)
 
 
 def test_half_clear_is_mixed_with_white() -> None:
@@ -214,6 +223,23 @@ def test_a_bomb_is_refused_before_it_is_decoded(media: str) -> None:
         assert caught.value.message == (
             "the image has 60000 x 60000 pixels; at most 50000000 are allowed"
         )
+
+
+def test_a_jpeg_is_gone_over_64_times_at_most() -> None:
+    """100,000 times in 8 MB would take an hour; what only looks so, in its notes, is no scan."""
+    assert pixels(Blob(media="image/jpeg", data=scanned(64))).shape == (64, 64, 3)
+    for count in (65, 100_000):
+        with pytest.raises(TooLarge, match="the JPEG has over 64 scans, which is too many"):
+            pixels(Blob(media="image/jpeg", data=scanned(count)))
+    behind = saved(picture(64, 64), "JPEG").data + b"\xff\xda" * 1000
+    assert pixels(Blob(media="image/jpeg", data=behind)).shape == (64, 64, 3)
+
+
+def test_a_gif_is_as_large_as_its_first_frame() -> None:
+    """Whatever its screen is said to be."""
+    assert pixels(Blob(media="image/gif", data=screenless(30, 20))).shape == (20, 30, 3)
+    with pytest.raises(TooLarge, match="the image has 8000 x 7000 pixels; at most 50000000"):
+        pixels(Blob(media="image/gif", data=screenless(8000, 7000)))
 
 
 @pytest.mark.parametrize("size", [(16_000, 1), (1, 16_000), (101, 1), (40, 4_001)])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
+from fractions import Fraction
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +16,10 @@ from hypothesis import strategies as st
 
 import sounds
 import videos
+from samples import scanned
 from trivium.contract import Blob, Tensor, Tier, Variant
 from trivium.errors import BadInput, TooLarge, TriviumError
+from trivium.hosts.server import audio
 from trivium.hosts.server import video as module
 from trivium.hosts.server.audio import samples
 from trivium.hosts.server.host import ServerHost
@@ -177,6 +183,28 @@ def test_bad_videos(blob: Blob, code: str) -> None:
         seen(blob)
     assert refused.value.code == code
     assert time.monotonic() - begun < 5
+
+
+def test_a_motion_jpegs_frames_are_no_bombs() -> None:
+    """Each is a JPEG, which may go over its pixels too often."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as file:
+        stream: Any = file.add_stream("mjpeg", rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuvj420p"
+        packet = av.Packet(scanned(65))
+        packet.stream, packet.pts, packet.dts, packet.time_base = stream, 0, 0, Fraction(1, 10)
+        file.mux(packet)
+    with pytest.raises(TooLarge, match="over 64 scans"):
+        seen(Blob(media="video/avi", data=buffer.getvalue()))
+
+
+def test_what_is_stated_takes_little_memory() -> None:
+    """Two million packets in a hundred fragments were three gigabytes: FFmpeg holds to a limit."""
+    with pytest.raises(TooLarge, match=f"than the {audio.MOST_ALLOCATED} bytes allowed"):
+        seen(Blob(media="video/mp4", data=videos.stating(100_000_000)))
+    with pytest.raises(TooLarge, match=f"than the {audio.MOST_ALLOCATED} bytes allowed"):
+        samples(Blob(media="audio/mp4", data=videos.stating(100_000_000)))
 
 
 @settings(max_examples=150, deadline=None)

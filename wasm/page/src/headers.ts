@@ -25,10 +25,7 @@ const READERS: Record<string, (view: DataView) => Size | null> = {
       ? { width: view.getUint32(16), height: view.getUint32(20) }
       : null,
   "image/webp": webp,
-  "image/gif": (view) =>
-    tag(view, 0, 4) === "GIF8"
-      ? { width: view.getUint16(6, true), height: view.getUint16(8, true) }
-      : null,
+  "image/gif": gif,
 };
 
 /** Media types that can be decoded. */
@@ -46,6 +43,42 @@ function jpeg(view: DataView): Size | null {
     else if (marker === 0x01 || (marker >= 0xd0 && marker <= 0xd8)) at += 2;
     else at += 2 + view.getUint16(at + 2);
   }
+}
+
+/** A GIF's screen, or its first frame where that reaches beyond it: so decoders take it. */
+function gif(view: DataView): Size | null {
+  if (tag(view, 0, 4) !== "GIF8") return null;
+  const short = (at: number): number => view.getUint16(at, true);
+  const colours = (at: number): number => {
+    const flags = view.getUint8(at);
+    return flags & 0x80 ? 3 << ((flags & 7) + 1) : 0;
+  };
+  let at = 13 + colours(10);
+  // Extensions, each in blocks that say their length; 0 ends them.
+  while (view.getUint8(at) === 0x21) {
+    at += 2;
+    for (let size = view.getUint8(at); size; size = view.getUint8(at)) at += 1 + size;
+    at += 1;
+  }
+  if (view.getUint8(at) !== 0x2c) return null;
+  return {
+    width: Math.max(short(6), short(at + 1) + short(at + 5)),
+    height: Math.max(short(8), short(at + 3) + short(at + 7)),
+  };
+}
+
+/** How often a JPEG goes over its pixels, as far as `most` and one more. */
+export function scans(data: Uint8Array, most: number): number {
+  let count = 0;
+  for (let at = data.indexOf(0xff); at >= 0 && count <= most; at = data.indexOf(0xff, at)) {
+    const marker = data[++at];
+    if (marker === undefined || marker === 0xd9) break;
+    // Bytes of pixels, fill bytes, and markers without a body.
+    if (marker === 0xff || marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8)) continue;
+    if (marker === 0xda) count += 1;
+    at += 1 + ((data[at + 1] ?? 0) << 8) + (data[at + 2] ?? 0);
+  }
+  return count;
 }
 
 function webp(view: DataView): Size | null {

@@ -4,11 +4,12 @@
 // composed on white. Canvas resizing does not, so nothing is resized on a canvas.
 
 import { TriviumError, text } from "./faults";
-import { IMAGES, type Size, size } from "./headers";
+import { IMAGES, type Size, scans, size } from "./headers";
 
 const MOST_BYTES = 32 << 20;
 const MOST_PIXELS = 50_000_000;
 const MOST_ASPECT = 100;
+const MOST_SCANS = 64;
 
 /** RGB bytes, row by row. */
 export interface Pixels {
@@ -41,6 +42,9 @@ export async function picture(
     throw large(`the image has ${width} x ${height} pixels; at most ${MOST_PIXELS} are allowed`);
   }
   sides("image", width, height);
+  if (media === "image/jpeg" && scans(data, MOST_SCANS) > MOST_SCANS) {
+    throw large(`the JPEG has over ${MOST_SCANS} scans, which is too many`);
+  }
   const factor = shrink(Math.min(width, height), bound);
   let drawn: Drawable;
   try {

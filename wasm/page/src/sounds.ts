@@ -28,8 +28,14 @@ const MOST_SECONDS = 3600;
 const LEAST_SECONDS = 0.05;
 const LEAST_RATE = 4_000;
 const MOST_RATE = 192_000;
+/** Coded pieces that the fragments of an MP4 may state; each becomes an object when it is read. */
+const MOST_PACKETS = 500_000;
 /** How far a sound's times may be off before they are followed. */
 const GAP_SECONDS = 0.05;
+
+const MOOF = 0x6d6f6f66;
+const TRAF = 0x74726166;
+const TRUN = 0x7472756e;
 
 interface Form {
   formats: InputFormat[];
@@ -81,6 +87,7 @@ export async function sound(
     throw large(`the audio has ${data.length} bytes; at most ${MOST_BYTES} are allowed`);
   }
   if (form === WAVES) whole(data);
+  packets(data, media);
   const input = new Input({ source: new BufferSource(data), formats: form.formats });
   try {
     return await decoded(input, form, media);
@@ -350,6 +357,24 @@ function whole(data: Uint8Array): void {
       return;
     }
     at += 8 + size + (size % 2);
+  }
+}
+
+/** Refuses an MP4 whose fragments state more packets than can be: they may do so in a few bytes. */
+export function packets(data: Uint8Array, media: string): void {
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  let count = 0;
+  for (let at = 0; at + 16 <= data.length; ) {
+    const size = view.getUint32(at);
+    const name = view.getUint32(at + 4);
+    if (name === TRUN) count += view.getUint32(at + 12);
+    if (count > MOST_PACKETS) {
+      throw large(`the ${media} states ${count} packets; at most ${MOST_PACKETS} are allowed`);
+    }
+    if (name === MOOF || name === TRAF) at += 8;
+    else if (size === 1) at += Math.max(16, Number(view.getBigUint64(at + 8)));
+    else if (size >= 8) at += size;
+    else return;
   }
 }
 

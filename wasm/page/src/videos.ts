@@ -19,7 +19,7 @@ import {
 } from "mediabunny";
 import { TriviumError, text } from "./faults";
 import { type Pixels, rgb, shrink, sides } from "./pictures";
-import { heard } from "./sounds";
+import { heard, packets } from "./sounds";
 
 const MOST_BYTES = 32 << 20;
 const MOST_SECONDS = 3600;
@@ -92,6 +92,7 @@ export async function video(
   if (data.length > MOST_BYTES) {
     throw large(`the video has ${data.length} bytes; at most ${MOST_BYTES} are allowed`);
   }
+  packets(data, media);
   const input = new Input({ source: new BufferSource(data), formats });
   const close = (): void => input.dispose();
   try {

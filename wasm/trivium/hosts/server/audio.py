@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import struct
 from collections.abc import Iterator
 from typing import Any
 
 import av
+import av._core
 import numpy as np
 from av.codec import codecs_available
 from av.error import FFmpegError
@@ -59,6 +61,21 @@ GAP = 0.05
 PCM = tuple(each for each in codecs_available if each.startswith("pcm_"))
 Floats = NDArray[np.float32]
 
+MOST_ALLOCATED = 48 << 20
+"""Bytes that FFmpeg may take at once: a frame of the largest size, or notes of two million packets.
+20 kB of MP4 can state a hundred million, which were three gigabytes."""
+
+LIMITS = {
+    # What bytes name elsewhere is never opened.
+    "protocol_whitelist": "none",
+    "max_streams": "16",
+}
+
+# FFmpeg's own limit, of all that it does in this process; PyAV has no name for it.
+_allow = ctypes.CDLL(av._core.__file__).av_max_alloc
+_allow.argtypes, _allow.restype = (ctypes.c_size_t,), None
+_allow(MOST_ALLOCATED)
+
 _SCALES = {"u1": (128.0, 128.0), "i2": (0.0, 2.0**15), "i4": (0.0, 2.0**31)}
 
 
@@ -78,15 +95,17 @@ def samples(blob: Blob) -> Tensor:
     if form == WAVE:
         _whole(blob.data)
     try:
-        with av.open(io.BytesIO(blob.data), format=form) as container:
+        with av.open(io.BytesIO(blob.data), format=form, options=LIMITS) as container:
             shown = film(container) if blob.media in VIDEOS else None
             if shown is None:
                 data = decoded(container, form)
             else:
                 data = decoded(container, "", float((shown.start_time or 0) * shown.time_base))
+    except MemoryError as error:
+        raise TooLarge(vast(blob.media)) from error
     except FFmpegError as error:
         raise BadInput(f"the {blob.media} is damaged or not readable: {error.strerror}") from error
-    except (ValueError, OverflowError, MemoryError) as error:
+    except (ValueError, OverflowError) as error:
         raise BadInput(f"the {blob.media} is damaged: {error}") from error
     if len(data) < 4 * SAMPLE_RATE * AUDIO_LEAST:
         seconds = len(data) / 4 / SAMPLE_RATE
@@ -106,6 +125,13 @@ def _whole(data: bytes) -> None:
                 raise BadInput(f"the audio ends after {there} of the {size} bytes it states")
             return
         at += 8 + size + size % 2
+
+
+def vast(media: str) -> str:
+    """Return what is wrong with a file whose head states far more than it has."""
+    return (
+        f"the {media} needs more memory at once to be read than the {MOST_ALLOCATED} bytes allowed"
+    )
 
 
 def film(container: Any) -> Any:

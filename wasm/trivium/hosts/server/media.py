@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 
@@ -18,6 +19,14 @@ from .. import limits
 IMAGES = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP", "image/gif": "GIF"}
 MOST_BYTES = 32 << 20
 MOST_PIXELS = 50_000_000
+MOST_SCANS = 64
+"""How often a JPEG may go over its pixels: a progressive one does so some ten times, and a hostile
+one 100,000 times in 8 MB, each as slow as a picture."""
+
+STRIP = 256
+
+_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_SCAN, _END, _BARE = 0xDA, 0xD9, (0x01, 0xD8)
 
 # What Pillow answers hostile bytes with.
 _DAMAGE = (OSError, SyntaxError, ValueError, ArithmeticError, LookupError, EOFError, struct.error)
@@ -77,6 +86,8 @@ def _decode(data: bytes, form: str, shrink_above: int | None) -> Tensor:
                 f"the image has {width} x {height} pixels; at most {MOST_PIXELS} are allowed"
             )
         limits.sides("image", width, height)
+        if form == "JPEG":
+            scans(data)
         factor = shrink(min(width, height), shrink_above)
         if factor > 1:
             # Rounded down, or odd sides would make Pillow take half the factor.
@@ -87,6 +98,21 @@ def _decode(data: bytes, form: str, shrink_above: int | None) -> Tensor:
             drawn = drawn.reduce(factor)
         array = np.asarray(drawn)
     return Tensor(dtype="uint8", shape=array.shape, data=array.data)
+
+
+def scans(data: bytes) -> None:
+    """Raise TooLarge for a JPEG that goes over its pixels too often."""
+    if data.count(b"\xff\xda") <= MOST_SCANS:
+        return  # what lies in notes, or behind the picture, only looks like scans
+    count, at = 0, 0
+    while found := _MARKER.search(data, at):
+        marker, at = data[found.end() - 1], found.end()
+        if marker == _END:
+            return
+        if marker == _SCAN and (count := count + 1) > MOST_SCANS:
+            raise TooLarge(f"the JPEG has over {MOST_SCANS} scans, which is too many")
+        if marker not in _BARE:
+            at += int.from_bytes(data[at : at + 2], "big")
 
 
 def shrink(short: int, above: int | None) -> int:
@@ -104,11 +130,20 @@ def _upright(image: Pillow.Image) -> Pillow.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def _on_white(image: Pillow.Image) -> Pillow.Image:
+    """Return a picture without alpha, made in strips: it has 200 MB, and so has each whole copy."""
+    made = Pillow.new("RGB", image.size)
+    for top in range(0, image.height, STRIP):
+        bottom = min(image.height, top + STRIP)
+        strip = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        white = Pillow.new("RGBA", strip.size, "white")
+        made.paste(Pillow.alpha_composite(white, strip).convert("RGB"), (0, top))
+    return made
+
+
 def _rgb(image: Pillow.Image, profile: bytes | None) -> Pillow.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Pillow.new("RGBA", image.size, "white")
-        return Pillow.alpha_composite(white, image).convert("RGB")
+        return _on_white(image)
     if profile and image.mode == "RGB":
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -41,10 +41,8 @@ CODECS = ("h264", "hevc", "vp8", "vp9", "libdav1d", "av1", "mpeg4", "mjpeg")
 """Codecs whose frames are decoded; those of sounds are audio.py's."""
 
 OPTIONS = {
-    # What bytes name elsewhere is never opened.
-    "protocol_whitelist": "none",
+    **audio.LIMITS,
     "codec_whitelist": ",".join((*CODECS, *audio.CODECS, *audio.PCM)),
-    "max_streams": "16",
     "max_pixels": str(VIDEO_PIXELS),
 }
 
@@ -128,10 +126,12 @@ class Reel:
         try:
             with av.open(io.BytesIO(self._blob.data), format=self._form, options=OPTIONS) as opened:
                 yield opened
+        except MemoryError as error:
+            raise TooLarge(audio.vast(self._blob.media)) from error
         except FFmpegError as error:
             what = f"the {self._blob.media} is damaged or not readable: {error.strerror}"
             raise BadInput(what) from error
-        except (ValueError, OverflowError, MemoryError) as error:
+        except (ValueError, OverflowError) as error:
             raise BadInput(f"the {self._blob.media} is damaged: {error}") from error
 
     def _count(self, container: Any, stream: Any) -> None:
@@ -240,6 +240,8 @@ class _Decoded:
         """Decode one packet more; a few damaged ones are left out."""
         self._fed, packet = next(self._packets, (self._fed, None))
         self._done = packet is None
+        if packet is not None and self._stream.codec_context.name == "mjpeg":
+            media.scans(bytes(packet))
         try:
             self._ready.extend(packet.decode() if packet else self._stream.decode(None))
         except FFmpegError:
