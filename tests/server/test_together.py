@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 
 import pytest
 
@@ -94,3 +96,23 @@ def test_a_caller_that_goes_away_ends_all_steps() -> None:
     diary = Diary()
     asyncio.run(leave())
     assert diary.told[-2:] == ["cancelled 1/text.slow", "cancelled 2/text.slow"]
+
+
+def test_whoever_goes_away_leaves_nothing_unawaited() -> None:
+    """However early: what was to run together may not have begun."""
+
+    async def leave(turns: int) -> None:
+        ask = Ask(function="text.beside", inputs={"text": "long long"})
+        task = asyncio.ensure_future(beside(World()).infer(ask))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for turns in range(1, 12):
+            asyncio.run(leave(turns))
+        gc.collect()
+    assert [str(each.message) for each in told] == []

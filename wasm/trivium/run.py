@@ -360,16 +360,17 @@ class Pipeline:
         """Return what all give, which run beside each other; if one fails, so do the others."""
 
         async def branch(number: int, work: Awaitable[Any]) -> Any:
-            before = _BRANCH.set(f"{outer}{number}/")
-            try:
-                return await work
-            finally:
-                _BRANCH.reset(before)
+            _BRANCH.set(f"{outer}{number}/")
+            return await work
 
         outer = _BRANCH.get()
-        return await self._engine.host.together(
-            [branch(number, work) for number, work in enumerate(works, 1)]
-        )
+        branches = [branch(*each) for each in enumerate(works, 1)]
+        try:
+            return await self._engine.host.together(branches)
+        finally:
+            _BRANCH.set(outer)
+            for unbegun in (work for work in works if isinstance(work, Coroutine)):
+                unbegun.close()
 
     async def _output(self, asked: tuple[int, Step]) -> Any:
         return (await self._ask(*asked)).output
