@@ -17,7 +17,15 @@ from trivium.contract import Input, Schema
 pytestmark = pytest.mark.browser
 
 ZOO = ROOT / "models/zoo"
-BUILT = ("image.classify", "series.forecast", "table.classify", "audio.activity")
+BUILT = (
+    "image.classify",
+    "image.detect",
+    "image.describe",
+    "series.forecast",
+    "table.classify",
+    "audio.activity",
+    "audio.keyword",
+)
 PHOTO = FUNCTIONS / "image.classify/coffee.jpg"
 
 BOXES = '''
@@ -139,6 +147,28 @@ def test_a_photo_sample_is_asked_about(opened: Opened) -> None:
     assert page.get_by_label("top").input_value() == "1"
     assert page.locator("#result .labels dd").count() == 1
     shot(page, "labels")
+
+
+def test_a_description_is_a_sentence_over_its_photo(opened: Opened) -> None:
+    """And what it was made of: the boxes on the photo, the labels below."""
+    page = choose(opened, "image.describe")
+    page.get_by_role("button", name="Ask about cat").click()
+    page.wait_for_selector("#result .said:has-text('cat')")
+    assert page.locator("#result .said").text_content().startswith("The picture shows")
+    assert page.locator("#result .over img").count() == 1
+    assert page.locator("#result .over .box").count() >= 1
+    assert page.locator("#result .labels dt").count() == 5
+    shot(page, "description")
+
+
+def test_a_word_that_was_said_is_named(opened: Opened) -> None:
+    """Its sound can be heard beside it."""
+    page = choose(opened, "audio.keyword")
+    page.get_by_role("button", name="Ask about eight").click()
+    page.wait_for_selector("#result .labels dt:text('eight')")
+    assert page.locator("#result .labels dd").count() == 1
+    assert page.locator("#inputs audio").count() == 1
+    shot(page, "keyword")
 
 
 def test_the_roads_that_were_considered_are_a_chart(opened: Opened) -> None:
