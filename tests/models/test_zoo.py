@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from trivium_models import cascade, measure
 from trivium_models import recipe as recipes
 from trivium_models.build import CACHE, Workshop
 from trivium_models.command import FUNCTIONS, ZOO, builtin, say
-from trivium_models.measured import known, variants
+from trivium_models.measured import Row, known, stated, variants
 from trivium_models.package import contents, manifest
 
 NAMES = [path.parent.name for path in builtin()]
@@ -77,6 +78,43 @@ def test_what_ships_was_measured_as_it_is_and_passed(bundle: Bundle) -> None:
         rows = [row for row in found.rows if row.tier == variant.tier]
         assert variant.quality == min(1.0, rows[0].relative_quality)
         assert variant.ms[1] in [round(row.latency_ms, 2) for row in rows]
+
+
+ROW = re.compile(r"^\| `([a-z_]+\.[a-z_]+)`(?: ¹)? \|(.*)\|$", re.MULTILINE)
+TABLE = {
+    name: row.split("|")
+    for name, row in ROW.findall((FUNCTIONS.parents[1] / "README.md").read_text())
+}
+
+
+def near(said: str, value: float) -> bool:
+    """Return whether a number is another one, rounded."""
+    digits = len(said.strip().partition(".")[2])
+    return abs(float(said) - value) <= 0.5 / float(10**digits) + 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readmes_table_is_what_was_measured(name: str) -> None:
+    """Sizes, how many times as fast (one thread where that was timed), scores with an interval."""
+    sizes, scores, fast, limits = TABLE[name]
+    measured = stated(FUNCTIONS / name)
+    assert measured is not None
+    assert limits.strip()
+    first: dict[Tier, Row] = {}
+    for row in measured.rows:
+        first.setdefault(row.tier, row)
+    alike = sizes.removesuffix(" everywhere ")
+    said = [alike] * 3 if alike != sizes else sizes.split(",")
+    for tier, size in zip((Tier.CLOUD, Tier.EDGE, Tier.PAGE), said, strict=True):
+        assert near(size, first[tier].size / 1e6) if tier in first else size.strip() == "none"
+    for tier, ratio in zip((Tier.EDGE, Tier.PAGE), fast.split(","), strict=True):
+        assert near(ratio, first[tier].latency_ratio) if tier in first else "none" in ratio
+    triples = [(row.quality, row.quality_low, row.quality_high) for row in measured.rows]
+    triples += [
+        (row.relative_quality, row.relative_low, row.relative_high) for row in measured.rows
+    ]
+    for three in re.findall(r"([\d.]+) \(([\d.]+)-([\d.]+)\)", scores):
+        assert any(all(map(near, three, triple)) for triple in triples)
 
 
 def test_committed_graphs_have_no_large_weights(bundle: Bundle) -> None:
