@@ -196,9 +196,11 @@ def split(rows: list[dict[str, Any]], groups: dict[int, list[int]]) -> None:
         seen |= set(times)
 
 
-def session(path: Path) -> ort.InferenceSession:
-    """Return a model."""
-    return ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+def session(path: Path, threads: int = 0) -> ort.InferenceSession:
+    """Return a model, on so many threads, or as many as there are cores."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def main(root: Path, models: Path) -> None:

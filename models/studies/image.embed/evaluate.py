@@ -18,8 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
-from data import PAIRS, drawn
+from data import PAIRS, drawn, session
 from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
@@ -28,19 +27,12 @@ DRAWS, SEED = 2000, 0
 Floats = NDArray[np.float32]
 
 
-def session(path: Path) -> ort.InferenceSession:
-    """Return a model."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
 def looked(svgs: Path, models: Path, rows: list[list[str]], kept: Path) -> tuple[Floats, Floats]:
     """Return the teacher's vectors of drawings, and what the trunk makes of them."""
     if not kept.is_file():
         names = ("prepare", "backbone.fp32", "head")
-        prepare, backbone, head = (session(models / f"{name}.onnx") for name in names)
-        trunk = session(HERE / "trunk.onnx")
+        prepare, backbone, head = (session(models / f"{name}.onnx", 1) for name in names)
+        trunk = session(HERE / "trunk.onnx", 1)
         vectors, inside = [], []
         for row in rows:
             picture = drawn(svgs / row[0])
@@ -91,7 +83,7 @@ def main(svgs: Path, models: Path, split: str, students: list[Path]) -> None:
     picks = np.random.default_rng(SEED).integers(0, len(rows), (DRAWS, len(rows)))
     print(f"{len(rows):,} drawings of {split}")
     for path in students:
-        model = session(path)
+        model = session(path, 1)
         ours = np.concatenate([model.run(None, {"inside": each[None]})[0] for each in inside])
         print(f"{path}: cosine to the teacher {(ours * vectors).sum(1).mean():.4f}")
         for name, each in scores(ours, texts, negatives).items():

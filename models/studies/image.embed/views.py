@@ -1,30 +1,39 @@
 """Which pictures does image.embed's student look at, and what does its trunk make of them?
 
-    python views.py SVGS MODELS FONT PHOTOS …
+    python views.py SVGS MODELS FONT ICONS PHOTOS …
 
 SVGS and MODELS are data.py's, whose vectors.npz is read. The trunk is the first twelve of the
 backbone's sixteen blocks with INT8 weights, which the student keeps. FONT is NotoColorEmoji.ttf of
-Debian's fonts-noto-color-emoji 2.042, PHOTOS are folders (here 292 pictures of gcompris-qt-data 3.1
-and 32 of gnome- and mate-backgrounds). Writes trunk.onnx, views.npy, what it makes of each view,
-and views.txt, one line a view: its picture's number, its kind and which of its views it is.
+Debian's fonts-noto-color-emoji 2.042, ICONS a folder of @iconify-json's npm packages (here openmoji
+1.2.29, twemoji 1.2.5, fxemoji 1.2.2, fluent-emoji-flat 1.2.6, game-icons 1.2.4, streamline-emojis
+1.2.4, flat-color-icons 1.2.3 and meteocons 1.2.4), PHOTOS are folders (here 292 pictures of
+gcompris-qt-data 3.1 and 32 of gnome- and mate-backgrounds). Writes trunk.onnx, views.npy, what it
+makes of each view, and views.txt, one line a view: its picture's number, its kind and which of its
+views it is.
 
-Of the drawings only those of the training split are looked at, without those that are like a row
-of the other two (cosine of the backbone's features above 0.9), and no text at all. Each picture
-gives the view that a caller's would, then others: a part of it, turned over, in other colours, on
-another ground, or beside another one. Seed 0.
+Of the drawings only those of the training split are looked at, of these and the icons none that is
+like a row of the other two (cosine of the backbone's features above 0.9), and no text at all. Each
+picture gives the view that a caller's would, then others: a part of it, turned over, in other
+colours, on another ground, or beside another one. Seed 0.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import multiprocessing
 import sys
 from collections.abc import Iterator
+from functools import cache
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from data import PAIRS, drawn
+import resvg_py
+from data import PAIRS, drawn, session
 from numpy.typing import NDArray
 from onnx.utils import extract_model
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
@@ -34,7 +43,10 @@ from trivium_models.quantise import quantise
 HERE = Path(__file__).parent
 ALIKE, SHORT, SIDE, LARGEST, EMOJI = 0.9, 256, 224, 512, 109
 INSIDE, PART = "batchnormalization_137", 64  # the last block's sums
-VIEWS = {"drawing": 4, "emoji": 3, "photo": 10}
+VIEWS = {"drawing": 4, "emoji": 3, "icon": 2, "photo": 10}
+ICONS, MOST = 2304, 1200
+"""So many icons are looked at, of each set at most so many, in turns."""
+
 SIGNS = [(0x1F300, 0x1F3FB), (0x1F400, 0x1F650), (0x1F680, 0x1F700), (0x1F900, 0x1FAFF)]
 TRUNK: ort.InferenceSession
 LETTERS: ImageFont.FreeTypeFont
@@ -47,14 +59,56 @@ Work = tuple[int, str, str]  # a picture's number, its kind, and where it is
 
 def drawings(root: Path) -> Iterator[str]:
     """Yield where the drawings are that may be learnt from."""
-    rows = [line.split("\t") for line in PAIRS.read_text("utf-8").splitlines()]
-    features = np.load(HERE / "vectors.npz")["features"].astype(np.float32)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    taught = np.array([row[1] == "train" for row in rows])
+    rows, features, taught = known()
     near = (features @ features[~taught].T).max(1)
     for row, own, like in zip(rows, taught, near, strict=True):
         if own and like <= ALIKE:
             yield str(root / row[0])
+
+
+def known() -> tuple[list[list[str]], NDArray[np.float32], NDArray[np.bool_]]:
+    """Return all rows, the backbone's features of their drawings, and which are to be taught."""
+    rows = [line.split("\t") for line in PAIRS.read_text("utf-8").splitlines()]
+    features = np.load(HERE / "vectors.npz")["features"].astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    return rows, features, np.array([row[1] == "train" for row in rows])
+
+
+def icons(root: Path, backbone: ort.InferenceSession) -> Iterator[str]:
+    """Yield where the icons are that may be learnt from: a file, and a name in it."""
+    _, features, taught = known()
+    sets = []
+    for path in sorted(root.glob("*/icons.json")):
+        names = sorted(name for name in read(path)["icons"] if "skin-tone" not in name)
+        order = np.random.default_rng(5).permutation(len(names))[:MOST]
+        sets.append([f"{path}#{names[at]}" for at in order])
+    turns = [place for turn in zip_longest(*sets) for place in turn if place]
+    for place in turns[:ICONS]:
+        if (picture := opened("icon", place)) is not None:
+            (own,) = backbone.run(["features"], {"image": prepared(plain(picture))})[0]
+            if (features[~taught] @ own).max() <= ALIKE * np.linalg.norm(own):
+                yield place
+
+
+@cache
+def read(path: Path) -> Any:
+    """Return a set of icons."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def icon(place: str) -> Picture:
+    """Draw one icon of a set on white."""
+    path, _, name = place.rpartition("#")
+    whole = read(Path(path))
+    one = whole["icons"][name]
+    wide, high = (one.get(side, whole.get(side, 16)) for side in ("width", "height"))
+    box = f"{one.get('left', 0)} {one.get('top', 0)} {wide} {high}"
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{box}" width="{wide}" height="{high}" color="#000">{one["body"]}</svg>'
+    )
+    drawn_ = resvg_py.svg_to_bytes(svg_string=svg, background="#ffffff", width=SHORT)
+    return Image.open(io.BytesIO(bytes(drawn_))).convert("RGB")
 
 
 def opened(kind: str, place: str) -> Picture | None:
@@ -65,8 +119,11 @@ def opened(kind: str, place: str) -> Picture | None:
         picture = Image.open(place).convert("RGB")
         picture.thumbnail((LARGEST, LARGEST))
         return picture
-    picture = Image.new("RGB", (160, 160), "white")
-    ImageDraw.Draw(picture).text((12, 20), chr(int(place)), font=LETTERS, embedded_color=True)
+    if kind == "icon":
+        picture = icon(place)
+    else:
+        picture = Image.new("RGB", (160, 160), "white")
+        ImageDraw.Draw(picture).text((12, 20), chr(int(place)), font=LETTERS, embedded_color=True)
     box = ImageOps.invert(picture).getbbox()
     if box is None or np.asarray(picture).std() < 2:
         return None
@@ -121,6 +178,11 @@ def plain(picture: Picture) -> Picture:
     return square(picture, SIDE / SHORT, 0.5, 0.5)
 
 
+def prepared(picture: Picture) -> NDArray[np.float32]:
+    """Return a square picture as the trunk and the backbone take it."""
+    return ((np.asarray(picture, np.float32) - 127) / 128).transpose(2, 0, 1)[None]
+
+
 def trunk(models: Path) -> None:
     """Write the trunk, if it is not there."""
     whole, kept = HERE / "trunk.fp32.onnx", HERE / "trunk.onnx"
@@ -132,9 +194,7 @@ def trunk(models: Path) -> None:
 def begin(font: Path, photos: list[str]) -> None:
     """Make what a process needs."""
     global TRUNK, LETTERS, GROUNDS
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    TRUNK = ort.InferenceSession(HERE / "trunk.onnx", options, providers=["CPUExecutionProvider"])
+    TRUNK = session(HERE / "trunk.onnx", 1)
     LETTERS = ImageFont.truetype(font, EMOJI)
     GROUNDS = [each for place in photos if (each := opened("photo", place))]
 
@@ -148,13 +208,12 @@ def seen(part: list[Work]) -> tuple[NDArray[np.float16], list[str]]:
         for turn in range(VIEWS[kind] if picture else 0):
             assert picture is not None
             each = view(kind, picture, GROUNDS, chance) if turn else plain(picture)
-            image = ((np.asarray(each, np.float32) - 127) / 128).transpose(2, 0, 1)[None]
-            found.append(TRUNK.run(None, {"image": image})[0])
+            found.append(TRUNK.run(None, {"image": prepared(each)})[0])
             lines.append(f"{number} {kind} {turn}")
     return np.concatenate(found).astype(np.float16), lines
 
 
-def main(svgs: Path, models: Path, font: Path, folders: list[Path]) -> None:
+def main(svgs: Path, models: Path, font: Path, sets: Path, folders: list[Path]) -> None:
     """Write both files, going on where it was stopped."""
     photos = [
         str(path)
@@ -163,7 +222,8 @@ def main(svgs: Path, models: Path, font: Path, folders: list[Path]) -> None:
         if path.suffix in (".jpg", ".webp")
     ]
     signs = [str(code) for first, end in SIGNS for code in range(first, end)]
-    all_ = {"photo": photos, "emoji": signs, "drawing": list(drawings(svgs))}
+    unlike = list(icons(sets, session(models / "backbone.fp32.onnx", 1)))
+    all_ = {"photo": photos, "emoji": signs, "drawing": list(drawings(svgs)), "icon": unlike}
     places = [(kind, place) for kind, found in all_.items() for place in found]
     work = [(number, kind, place) for number, (kind, place) in enumerate(places)]
     trunk(models)
@@ -183,4 +243,4 @@ def main(svgs: Path, models: Path, font: Path, folders: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main(*(Path(each) for each in sys.argv[1:4]), [Path(each) for each in sys.argv[4:]])
+    main(*(Path(each) for each in sys.argv[1:5]), [Path(each) for each in sys.argv[5:]])
