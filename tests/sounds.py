@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import av
@@ -64,12 +65,14 @@ def saved(
 def wav(data: bytes, rate: int = 16_000, stated: int | None = None, channels: int = 1) -> Blob:
     """Return 16-bit samples as a WAV file that states so many bytes of data."""
     size = len(data) if stated is None else stated
-    form = struct.pack("<HHIIHH", 1, channels, rate, 2 * rate * channels, 2 * channels, 16)
+    form = struct.pack("<HHI", 1, channels, rate)
+    form += struct.pack("<IHH", 2 * rate * channels, 2 * channels & 0xFFFF, 16)
     head = b"RIFF" + struct.pack("<I", min(36 + size, 0xFFFFFFFF)) + b"WAVE"
     head += b"fmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", size)
     return Blob(media="audio/wav", data=head + data)
 
 
+@cache
 def bad() -> dict[str, tuple[Blob, str]]:
     """Return sounds that every tier refuses, and the code that it gives."""
     spoken = saved("audio/wav", tones(16_000), 16_000)
@@ -86,11 +89,41 @@ def bad() -> dict[str, tuple[Blob, str]]:
         "ten hours": (wav(bytes(10 * 3600 * 800), rate=400), "bad_input"),
         "over an hour": (wav(bytes(4000 * 3700 * 2), rate=4000), "too_large"),
         "rate of a gigahertz": (wav(bytes(32_000), rate=1_000_000_000), "bad_input"),
+        "no rate": (wav(bytes(3200), rate=0), "bad_input"),
+        "no channels": (wav(bytes(3200), channels=0), "bad_input"),
+        "many channels": (wav(bytes(3200), channels=65_535), "bad_input"),
+        "over an hour of opus": (hours(1.1), "too_large"),
+        "over an hour of opus that lies": (hours(1.1, step=1), "too_large"),
         "many bytes": (wav(bytes(32 << 20)), "too_large"),
         "truncated flac": (cut("audio/flac"), "bad_input"),
         "truncated m4a": (cut("audio/mp4"), "bad_input"),
         "truncated webm": (cut("audio/webm"), "bad_input"),
     }
+
+
+def hours(count: float, step: int = 2880) -> Blob:
+    """Return silence as Opus, 6 MB for ten hours; packets lie `step` samples apart, it says."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="ogg") as file:
+        stream: Any = file.add_stream("libopus", rate=48_000)
+        stream.layout, stream.options = "mono", {"frame_duration": "60"}
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 2880), np.float32), "flt", "mono")
+        frame.rate, frame.pts = 48_000, 0
+        data = bytes([*stream.encode(frame), *stream.encode(None)][0])
+        for number in range(round(count * 60_000)):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = stream, stream.codec_context.time_base
+            packet.pts = packet.dts = step * number
+            packet.duration = step
+            file.mux(packet)
+    return Blob(media="audio/ogg", data=buffer.getvalue())
+
+
+def misstated() -> Blob:
+    """Return two seconds of MP3 whose head states two years."""
+    data = bytearray(saved("audio/mpeg", tones(16_000), 16_000).data)
+    struct.pack_into(">I", data, max(data.find(b"Xing"), data.find(b"Info")) + 8, 0x7FFFFFFF)
+    return Blob(media="audio/mpeg", data=bytes(data))
 
 
 def cut(media: str) -> Blob:

@@ -90,3 +90,26 @@ def test_bad_sounds(opened: Opened, blob: Blob, code: str) -> None:
         samples(blob)
     found = send(opened, blob)
     assert found["code"] == refused.value.code == code
+
+
+def test_ten_hours_are_refused_before_they_are_decoded(opened: Opened) -> None:
+    """As are an hour and more whose times say that they are a second."""
+    for blob in (sounds.hours(10.0), sounds.hours(1.1, step=1)):
+        found = send(opened, blob)
+        assert found["code"] == "too_large"
+        assert "lasts more than 3600 seconds; at most 3600 are allowed" in found["message"]
+
+
+def test_a_wrong_length_in_an_mp3_is_of_no_weight(opened: Opened) -> None:
+    """What is decoded counts."""
+    assert len(heard(opened, sounds.misstated())) > 30_000
+
+
+@pytest.mark.parametrize("case", ["no rate", "no channels", "many channels"])
+def test_a_wrong_head_is_told(opened: Opened, case: str) -> None:
+    """In the words of servers, by the number that is wrong."""
+    blob, _ = sounds.bad()[case]
+    with pytest.raises(TriviumError) as refused:
+        samples(blob)
+    assert send(opened, blob)["message"] == refused.value.message
+    assert " are allowed" in refused.value.message

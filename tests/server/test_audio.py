@@ -13,6 +13,7 @@ import sounds
 from trivium import Audio
 from trivium.contract import Blob, Resident
 from trivium.errors import BadInput, RunFailed, TooLarge, TriviumError
+from trivium.hosts.server import audio
 from trivium.hosts.server.audio import samples
 
 
@@ -77,6 +78,31 @@ def test_long_sound_without_a_stated_length_is_refused_while_it_is_decoded() -> 
     data[22:26] = bytes(4)
     with pytest.raises(TooLarge, match="at most 3600 are allowed"):
         samples(Blob(media="audio/flac", data=bytes(data)))
+
+
+def test_a_wrong_length_in_an_mp3_is_of_no_weight() -> None:
+    """What is decoded counts."""
+    assert len(heard(sounds.misstated())) > 30_000
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("no rate", "0 samples a second; 4000 to 192000"),
+        ("no channels", "0 channels; 1 to 512"),
+        ("many channels", "65535 channels; 1 to 512"),
+    ],
+)
+def test_a_wrong_head_is_told(case: str, said: str) -> None:
+    with pytest.raises(BadInput, match=f"the audio has {said} are allowed"):
+        samples(sounds.bad()[case][0])
+
+
+def test_work_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes too long is too large."""
+    monkeypatch.setattr(audio, "AUDIO_WORK", 0.0)
+    with pytest.raises(TooLarge, match="takes more than 0.0 s to decode: make it shorter"):
+        samples(sounds.saved("audio/ogg", sounds.tones(48_000), 48_000))
 
 
 @settings(max_examples=150, deadline=None)

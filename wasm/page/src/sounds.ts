@@ -8,6 +8,7 @@ import {
   type AudioSample,
   AudioSampleSink,
   BufferSource,
+  EncodedPacketSink,
   FLAC,
   Input,
   type InputFormat,
@@ -28,6 +29,9 @@ const MOST_SECONDS = 3600;
 const LEAST_SECONDS = 0.05;
 const LEAST_RATE = 4_000;
 const MOST_RATE = 192_000;
+const MOST_CHANNELS = 512;
+/** What decoding may take in all: an hour of Opus takes 46 s on two slow cores. */
+const WORK_SECONDS = 180;
 /** Coded pieces that the fragments of an MP4 may state; each becomes an object when it is read. */
 const MOST_PACKETS = 500_000;
 /** How far a sound's times may be off before they are followed. */
@@ -36,6 +40,9 @@ const GAP_SECONDS = 0.05;
 const MOOF = 0x6d6f6f66;
 const TRAF = 0x74726166;
 const TRUN = 0x7472756e;
+const FMT = 0x666d7420;
+
+const SLOW = `the audio takes more than ${WORK_SECONDS} s to decode: make it shorter`;
 
 interface Form {
   formats: InputFormat[];
@@ -127,13 +134,10 @@ export async function heard(
   stated: number | null = 0,
 ): Promise<Float32Array<ArrayBuffer>> {
   const rate = await track.getSampleRate();
-  if (!(rate >= LEAST_RATE && rate <= MOST_RATE)) {
-    throw bad(
-      `the audio has ${rate} samples a second; ${LEAST_RATE} to ${MOST_RATE} are allowed`,
-    );
-  }
+  allowed(rate);
   const length = stated ?? 0;
   if (length > MOST_SECONDS) throw long(length.toFixed(0));
+  await brief(track);
   if (!(await track.canDecode())) {
     const codec = await track.getCodec();
     throw new TriviumError("tier_failed", `this browser can't decode ${codec ?? "this audio"}`);
@@ -154,6 +158,19 @@ export async function heard(
   return all;
 }
 
+/** Refuses what decodes to too much by its packets, whatever the file's head and times say. */
+async function brief(track: InputAudioTrack): Promise<void> {
+  const sink = new EncodedPacketSink(track);
+  const options = { metadataOnly: true };
+  let seconds = 0;
+  let packet = await sink.getFirstPacket(options);
+  while (packet) {
+    seconds += packet.duration;
+    if (seconds > MOST_SECONDS + 1) throw long(`more than ${MOST_SECONDS}`);
+    packet = await sink.getNextPacket(packet, options);
+  }
+}
+
 async function resampled(
   track: InputAudioTrack,
   rate: number,
@@ -167,20 +184,31 @@ async function resampled(
     if (count > MOST_SECONDS * rate) throw long(`more than ${MOST_SECONDS}`);
     parts.push(resampler ? resampler.push(part) : part);
   };
-  for await (const sample of new AudioSampleSink(track).samples()) {
-    try {
-      if (sample.sampleRate !== rate) {
-        throw bad(`the audio changes from ${rate} to ${sample.sampleRate} Hz midway`);
+  const samples = new AudioSampleSink(track).samples();
+  const until = performance.now() + WORK_SECONDS * 1e3;
+  try {
+    for (;;) {
+      const { value: sample, done } = await within(samples.next(), until, SLOW);
+      if (done) break;
+      try {
+        if (sample.sampleRate !== rate) {
+          throw bad(`the audio changes from ${rate} to ${sample.sampleRate} Hz midway`);
+        }
+        const late = Math.round((sample.timestamp - (begin ?? 0)) * rate) - count;
+        if (begin !== null && (late > GAP_SECONDS * rate || !count)) {
+          for (let left = late; left > 0; left -= rate) {
+            take(new Float32Array(Math.min(left, rate)));
+          }
+        }
+        // What came before the beginning is not heard: an encoder's run-up, say.
+        take(mono(sample, begin ?? 0));
+      } finally {
+        sample.close();
       }
-      const late = Math.round((sample.timestamp - (begin ?? 0)) * rate) - count;
-      if (begin !== null && (late > GAP_SECONDS * rate || !count)) {
-        for (let left = late; left > 0; left -= rate) take(new Float32Array(Math.min(left, rate)));
-      }
-      // What came before the beginning is not heard: an encoder's run-up, say.
-      take(mono(sample, begin ?? 0));
-    } finally {
-      sample.close();
     }
+  } finally {
+    // Not awaited: it may wait for the very sample that never comes.
+    void samples.return(undefined).catch(() => undefined);
   }
   if (resampler && count) parts.push(resampler.end());
   return { parts, count };
@@ -344,11 +372,18 @@ function divisor(one: number, other: number): number {
   return other ? divisor(other, one % other) : one;
 }
 
-/** Refuses a WAV file that ends before the data its head states. */
+/** Refuses a WAV file whose head is wrong, or that ends before the data it states. */
 function whole(data: Uint8Array): void {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   for (let at = 12; at + 8 <= data.length; ) {
     const size = view.getUint32(at + 4, true);
+    if (view.getUint32(at) === FMT && at + 8 + size <= data.length && size >= 16) {
+      const channels = view.getUint16(at + 10, true);
+      if (!(channels >= 1 && channels <= MOST_CHANNELS)) {
+        throw bad(`the audio has ${channels} channels; 1 to ${MOST_CHANNELS} are allowed`);
+      }
+      allowed(view.getUint32(at + 12, true));
+    }
     if (view.getUint32(at) === 0x64617461) {
       // Who writes to a pipe knows no size, and states none or the largest.
       if (size < 0xffff_0000 && at + 8 + size > data.length) {
@@ -375,6 +410,23 @@ export function packets(data: Uint8Array, media: string): void {
     else if (size === 1) at += Math.max(16, Number(view.getBigUint64(at + 8)));
     else if (size >= 8) at += size;
     else return;
+  }
+}
+
+/** Waits for what a hostile file may never let come, until a time by `performance.now()`. */
+export function within<T>(work: Promise<T>, until: number, said: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const late = (): void => reject(large(said));
+    const timer = setTimeout(late, Math.max(0, until - performance.now()));
+    work.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+function allowed(rate: number): void {
+  if (!(rate >= LEAST_RATE && rate <= MOST_RATE)) {
+    throw bad(
+      `the audio has ${rate} samples a second; ${LEAST_RATE} to ${MOST_RATE} are allowed`,
+    );
   }
 }
 

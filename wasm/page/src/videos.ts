@@ -19,13 +19,16 @@ import {
 } from "mediabunny";
 import { TriviumError, text } from "./faults";
 import { type Pixels, rgb, shrink, sides } from "./pictures";
-import { heard, packets } from "./sounds";
+import { heard, packets, within } from "./sounds";
 
 const MOST_BYTES = 32 << 20;
 const MOST_SECONDS = 3600;
 const MOST_PIXELS = 4096 * 2304;
 const LEAST_SECONDS = 0.001;
 const WORK_SECONDS = 60;
+const SLOW =
+  `the video's frames take more than ${WORK_SECONDS} s to decode: ` +
+  "ask for fewer, or make it smaller";
 
 /** The media types that are taken, and as what each is read; null: only by servers. */
 const VIDEOS: Record<string, InputFormat[] | null> = {
@@ -162,7 +165,7 @@ async function* frames(
   try {
     for (;;) {
       const begun = performance.now();
-      const { value, done } = await within(samples.next(), left);
+      const { value, done } = await within(samples.next(), begun + left, SLOW);
       if (done) return;
       if (!value) continue;
       let shown: Shown | null = null;
@@ -325,17 +328,6 @@ function turned(picture: Pixels, degrees: number): Pixels {
     }
   }
   return { rgb: to, width: wide, height: high };
-}
-
-/** Waits for what a hostile file may never let come. */
-function within<T>(work: Promise<T>, ms: number): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const said =
-      `the video's frames take more than ${WORK_SECONDS} s to decode: ` +
-      "ask for fewer, or make it smaller";
-    const timer = setTimeout(() => reject(large(said)), Math.max(0, ms));
-    work.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
 }
 
 function small(width: number, height: number): void {

@@ -35,6 +35,9 @@ AUDIO_BYTES = 32 << 20
 AUDIO_SECONDS = 3600
 AUDIO_LEAST = 0.05
 AUDIO_RATES = (4_000, 192_000)
+AUDIO_CHANNELS = 512
+AUDIO_WORK = 60
+"""Seconds that decoding it may take."""
 
 MP4, MATROSKA, AVI = "mp4", "matroska", "avi"
 VIDEOS = {

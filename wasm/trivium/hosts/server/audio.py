@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import io
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,9 +21,11 @@ from ...contract import Blob, Tensor
 from ...errors import BadInput, TooLarge
 from ..limits import (
     AUDIO_BYTES,
+    AUDIO_CHANNELS,
     AUDIO_LEAST,
     AUDIO_RATES,
     AUDIO_SECONDS,
+    AUDIO_WORK,
     MP4,
     SAMPLE_RATE,
     VIDEOS,
@@ -51,6 +54,9 @@ SOUNDS = {
 
 STATES_LENGTH = ("flac", "mp4", "matroska")
 """Containers whose head says how long they are: what ends much earlier was cut off."""
+
+ESTIMATED = ("mp3", "aac")
+"""Containers whose length FFmpeg guesses from a head or a few frames: what is decoded counts."""
 
 CODECS = ("aac", "alac", "flac", "mp3", "mp3float", "opus", "vorbis")
 """Codecs that are decoded, beside uncompressed samples (`pcm_…`)."""
@@ -114,10 +120,17 @@ def samples(blob: Blob) -> Tensor:
 
 
 def _whole(data: bytes) -> None:
-    """Raise BadInput for a WAV file that ends before the data its head states."""
+    """Raise BadInput for a WAV file whose head is wrong, or that ends before the data it states."""
     at = 12
     while at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
+        if name == b"fmt " and at + 8 + size <= len(data) and size >= 16:
+            channels, rate = struct.unpack_from("<HI", data, at + 10)
+            if not 1 <= channels <= AUDIO_CHANNELS:
+                raise BadInput(
+                    f"the audio has {channels} channels; 1 to {AUDIO_CHANNELS} are allowed"
+                )
+            _allowed(rate)
         if name == b"data":
             # Who writes to a pipe knows no size, and states none or the largest.
             if size < 0xFFFF0000 and at + 8 + size > len(data):
@@ -161,19 +174,20 @@ def decoded(container: Any, form: str, begin: float | None = None) -> bytearray:
     codec, rate = stream.codec_context.name, stream.codec_context.sample_rate
     if codec not in CODECS and not codec.startswith("pcm_"):
         raise BadInput(f"the codec {codec!r} is not one of {', '.join(CODECS)}, pcm")
-    if not AUDIO_RATES[0] <= rate <= AUDIO_RATES[1]:
-        least, most = AUDIO_RATES
-        raise BadInput(f"the audio has {rate} samples a second; {least} to {most} are allowed")
-    stated = (container.duration or 0) / 1e6
+    _allowed(rate)
+    stated = 0.0 if form in ESTIMATED else (container.duration or 0) / 1e6
     if stated > AUDIO_SECONDS:
         raise TooLarge(_long(f"{stated:.0f}"))
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
     data, most = bytearray(), AUDIO_SECONDS * rate
     count = 0
+    until = time.thread_time() + AUDIO_WORK
     for mono in _frames(container, stream, rate, begin):
         count += len(mono)
         if count > most:
             raise TooLarge(_long(f"more than {AUDIO_SECONDS}"))
+        if time.thread_time() > until:
+            raise TooLarge(f"the audio takes more than {AUDIO_WORK} s to decode: make it shorter")
         frame = av.AudioFrame.from_ndarray(mono[None], format="fltp", layout="mono")
         frame.rate = rate
         for done in resampler.resample(frame):
@@ -226,6 +240,12 @@ def _mono(frame: Any) -> Floats:
     mono: Floats = values.mean(0).astype(np.float32)
     # Broken floats would spread through every sample around them.
     return mono if np.isfinite(mono).all() else np.nan_to_num(mono, posinf=0.0, neginf=0.0)
+
+
+def _allowed(rate: int) -> None:
+    least, most = AUDIO_RATES
+    if not least <= rate <= most:
+        raise BadInput(f"the audio has {rate} samples a second; {least} to {most} are allowed")
 
 
 def _long(seconds: str) -> str:
