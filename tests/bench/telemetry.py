@@ -20,7 +20,10 @@ from trivium.hosts.server.telemetry import Tail
 from trivium.trace import Span
 from trivium_edge.history import History
 
-ROUNDS = 6
+ROUNDS = 4
+STARTS = 5
+"""Single starts of one and the same code scatter by more than what telling costs."""
+
 SECONDS = 4.0
 SPANS = 1_000_000
 NAMES = ("text.embed", "text.classify", "image.classify", "image.detect", "audio.keyword")
@@ -33,7 +36,16 @@ def run() -> Iterator[Record]:
 
 
 def throughput() -> Iterator[Record]:
-    """Ask both over 16 connections in turns."""
+    """Ask both over 16 connections in turns; the median start counts."""
+    found = sorted(start() for _ in range(STARTS))
+    ratio, without = found[len(found) // 2]
+    scatter = f"{found[0][0]:.3f} to {found[-1][0]:.3f} in {STARTS} starts"
+    peer = f"without any {without:.1f} /s; {scatter}"
+    yield Record("telemetry.throughput_ratio", round(ratio, 3), "ratio", peer)
+
+
+def start() -> tuple[float, float]:
+    """Return with how many times the asks a second it tells all, and how many without."""
     rates: dict[bool, list[float]] = {True: [], False: []}
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -45,9 +57,7 @@ def throughput() -> Iterator[Record]:
                 rate, _ = asyncio.run(load(Tier.EDGE, ports[on], "text.embed", SECONDS))
                 rates[on].append(rate)
     ratios = [on / off for on, off in zip(rates[True], rates[False], strict=True)]
-    without = percentile(rates[False], 0.5)
-    ratio = round(percentile(ratios, 0.5), 3)
-    yield Record("telemetry.throughput_ratio", ratio, "ratio", f"without any {without:.1f} /s")
+    return percentile(ratios, 0.5), percentile(rates[False], 0.5)
 
 
 @contextlib.contextmanager
