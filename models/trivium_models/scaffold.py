@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from trivium import {imports}, function
+from trivium import {imports}, function{errors}
 
 
 @function("{full}")
@@ -169,10 +169,8 @@ def new(
 
 
 def _plain(name: str, full: str, start: Start) -> dict[str, str]:
-    code = FUNCTION.format(name=name, full=full, **start._asdict())
-    if start.fails:
-        kit = f"from trivium import {start.imports}, function\n"
-        code = code.replace(kit, f"{kit}from trivium.errors import {start.fails}\n")
+    errors = f"\nfrom trivium.errors import {start.fails}" if start.fails else ""
+    code = FUNCTION.format(name=name, full=full, errors=errors, **start._asdict())
     tiers = [f'\n[[variants]]\ntier = "{tier}"\n{start.models}\n' for tier in Tier]
     return {
         "function.py": code,
@@ -207,7 +205,7 @@ def _with_model(name: str, full: str, model: Path, labels: Path | None) -> dict[
         "body": body.format(".top(top, labels=models.labels)" if labels else "[0].tolist()"),
         "imports": "Image, Label, Meta, Models" if labels else "Image, Models",
     }
-    code = FUNCTION.format(name=name, full=full, **parts)
+    code = FUNCTION.format(name=name, full=full, errors="", **parts)
     test = (
         "async def run(**_: Any) -> Tensor:\n"
         '        data = array("f", [0.25, 0.75]).tobytes()\n'
