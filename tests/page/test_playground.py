@@ -139,10 +139,16 @@ def attach(page: Any, path: Path) -> None:
     page.locator("#inputs input[type=file]").set_input_files(str(path))
 
 
+def sampled(opened: Opened, function: str, sample: str) -> Any:
+    """Choose a function and ask one of its samples."""
+    page = choose(opened, function)
+    page.get_by_role("button", name=f"Ask about {sample}").click()
+    return page
+
+
 def test_a_photo_sample_is_asked_about(opened: Opened) -> None:
     """Its picture is a button that comes from the bundle; its options go along."""
-    page = choose(opened, "image.classify")
-    page.get_by_role("button", name="Ask about coffee").click()
+    page = sampled(opened, "image.classify", "coffee")
     page.wait_for_selector("#result dt:text('espresso')")
     assert page.get_by_label("top").input_value() == "1"
     assert page.locator("#result .labels dd").count() == 1
@@ -151,8 +157,7 @@ def test_a_photo_sample_is_asked_about(opened: Opened) -> None:
 
 def test_a_description_is_a_sentence_over_its_photo(opened: Opened) -> None:
     """And what it was made of: the boxes on the photo, the labels below."""
-    page = choose(opened, "image.describe")
-    page.get_by_role("button", name="Ask about cat").click()
+    page = sampled(opened, "image.describe", "cat")
     page.wait_for_selector("#result .said:has-text('cat')")
     assert page.locator("#result .said").text_content().startswith("The picture shows")
     assert page.locator("#result .over img").count() == 1
@@ -163,8 +168,7 @@ def test_a_description_is_a_sentence_over_its_photo(opened: Opened) -> None:
 
 def test_a_word_that_was_said_is_named(opened: Opened) -> None:
     """Its sound can be heard beside it."""
-    page = choose(opened, "audio.keyword")
-    page.get_by_role("button", name="Ask about eight").click()
+    page = sampled(opened, "audio.keyword", "eight")
     page.wait_for_selector("#result .labels dt:text('eight')")
     assert page.locator("#result .labels dd").count() == 1
     assert page.locator("#inputs audio").count() == 1
@@ -199,8 +203,7 @@ def test_the_roads_that_were_considered_are_a_chart(opened: Opened) -> None:
 
 def test_a_forecast_is_a_chart(opened: Opened) -> None:
     """With its past, its bands, and a sentence that says the same."""
-    page = choose(opened, "series.forecast")
-    page.get_by_role("button", name="Ask about sea").click()
+    page = sampled(opened, "series.forecast", "sea")
     chart = page.wait_for_selector("#result svg.chart[aria-label^='24 steps ahead']")
     assert len(chart.query_selector_all(".band")) == 4
     assert chart.query_selector(".median")
