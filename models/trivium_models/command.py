@@ -173,6 +173,11 @@ def build(given: argparse.Namespace) -> int:
             found = measured.take(workshop, given.targets, bundle)
         sure = cascade.of(workshop, bundle, not given.quick)
         roads = measured.variants(workshop, found, sure)
+        if found is None and any(road.models for road in roads):
+            say(
+                f"{workshop.schema.name} was not measured: routers take its quality for 1 and "
+                "its times are guesses, until it is built without --quick"
+            )
         bad = measured.failures(found, workshop) if found else ""
         if bad:
             aside = package(workshop, given.cache / "below_gate", roads)

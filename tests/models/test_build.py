@@ -318,6 +318,18 @@ def test_a_graph_that_the_page_must_not_run_is_refused(
         run("build", place, "--quick")
 
 
+def test_what_was_not_measured_is_said_to_be_so(
+    tint: Callable[..., Path],
+    run: Callable[..., Manifest],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = tint()
+    run("build", place, "--quick")
+    assert "image.tint was not measured: routers take its quality for 1" in capsys.readouterr().err
+    run("build", place, *CPU)
+    assert "was not measured" not in capsys.readouterr().err
+
+
 def test_a_full_disk_leaves_nothing_half_written(
     tint: Callable[..., Path],
     run: Callable[..., Manifest],
