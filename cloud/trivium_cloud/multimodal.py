@@ -16,6 +16,7 @@ from multipart import parse_options_header as split_header
 from trivium.contract import JSON, MSGPACK, Ask
 from trivium.errors import BadInput
 from trivium.hosts.server import web
+from trivium.hosts.server.beside import attended
 from trivium.hosts.server.callers import Admit, Caller, asking, told
 from trivium.hosts.server.described import MULTIMODAL as PATH
 from trivium.hosts.server.described import Accepted
@@ -107,7 +108,7 @@ class Multimodal:
         if web.streaming(request):
             return await web.stream(request, self.server.engine.stream(ask))
         control = request.headers.get("cache-control", "")
-        answer = await self.cache.infer(caller, ask, control=control)
+        answer = await attended(request.receive, self.cache.infer(caller, ask, control=control))
         return await web.respond(request, answer)
 
     async def _task(

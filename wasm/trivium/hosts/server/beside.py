@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from typing import Any, TypeVar
+
+from litestar.types import Receive
+
+from ...errors import Cancelled
+
+T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
@@ -16,6 +22,23 @@ async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         yield
     finally:
         await stop(task)
+
+
+async def attended(receive: Receive, work: Awaitable[T]) -> T:
+    """Return what `work` gives; end it once the client, whose body was read, is gone."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise Cancelled("the client left before anything was answered")
+        return doing.result()
+    finally:
+        await stop(doing, leaving)
 
 
 async def stop(*tasks: asyncio.Future[Any] | None) -> None:

@@ -21,7 +21,7 @@ from ...engine import Engine
 from ...errors import BundleError, UnknownFunction
 from ...function import Function
 from . import web
-from .beside import beside
+from .beside import attended, beside
 from .bundles import DIGEST, SIGNATURE, Bundle, find
 from .callers import Admit, Caller, asking, told
 from .host import ServerHost
@@ -134,12 +134,17 @@ class Server:
         """Return the response to one ask of `caller` for the function `name`."""
         caller.check("infer")
         asking.set(caller)
-        ask = await web.read_ask(request, name, self.schema(name))
+        schema = self.schema(name)
+        ask = await web.read_ask(request, name, schema)
         trace = request.traced(self.engine.tracer, ask.trace, told(caller), web.ROUTE)
         ask = replace(ask, trace=trace)
         if web.streaming(request):
             return await web.stream(request, self.engine.stream(ask))
-        return await web.respond(request, await self.engine.infer(ask))
+        work = self.engine.infer(ask)
+        # A single run can't be stopped: to look who still waits would be of no use.
+        if schema is None or schema.streams or schema.asks:
+            work = attended(request.receive, work)
+        return await web.respond(request, await work)
 
     def schema(self, name: str) -> Schema | None:
         """Return what the function `name` takes, if its bundle is here; raise UnknownFunction.

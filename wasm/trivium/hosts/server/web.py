@@ -59,6 +59,7 @@ from ...trace import Open, Tracer
 from .. import limits, tabular
 from . import masking
 from .audio import SOUNDS
+from .beside import attended
 from .callers import asking
 from .media import IMAGES
 from .session import WAITED
@@ -375,7 +376,7 @@ async def stream(request: Incoming, parts: AsyncIterator[Part | Answer | Fault])
         parts = _wholes(parts)
     media = FRAMES if FRAMES in request.headers.get("accept", "") else EVENTS
     shape = frame if media == FRAMES else _event
-    first = _packed(await anext(parts), shape)
+    first = _packed(await attended(request.receive, anext(parts)), shape)
 
     async def body() -> AsyncIterator[bytes]:
         yield first
