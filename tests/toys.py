@@ -451,7 +451,7 @@ def ask(engine: Engine, name: str = "text.count", **fields: Any) -> Answer:
 
 
 def parts(engine: Engine, **fields: Any) -> list[Any]:
-    asked = Ask(function="text.spell", **{"inputs": {"text": "abc"}, **fields})
+    asked = Ask(**{"function": "text.spell", "inputs": {"text": "abc"}, **fields})
     return run(collect(engine.stream(asked)))
 
 

@@ -19,6 +19,7 @@ from .errors import (
     TierUnreachable,
     TriviumError,
     UnknownFunction,
+    Unsuited,
 )
 from .function import Function
 from .host import Host
@@ -69,6 +70,8 @@ class Engine:
         versions = self.functions.setdefault(function.manifest.name, {})
         versions.pop(function.manifest.version, None)
         versions[function.manifest.version] = function
+        if function.schema.streams:
+            self.memory.unsteady.add(function.manifest.name)
 
     def remove(self, name: str, version: str) -> None:
         """Stop serving one version; asks that are running end undisturbed."""
@@ -128,9 +131,8 @@ class Engine:
         It may be one of a pipeline's `steps`, whose road is chosen to take no more than `aim`.
         If it is a pipeline itself and runs here, `journal` remembers its steps.
         """
-        started = self.host.clock()
         with self.tracer.span(f"infer {ask.function}", ask.trace) as span:
-            trip = self._plan(ask, started, span, aim)
+            trip = self._plan(ask, span, aim)
             trip.journal = journal if steps is None else steps.journal
             if steps is not None:
                 span.attributes["trivium.inner"] = True
@@ -196,13 +198,12 @@ class Engine:
     ) -> AsyncIterator[Part | Answer | Fault]:
         """Yield the parts of an answer; the last is the Answer, or a Fault after some parts.
 
-        The budget is the time to the first part, and the longest gap between two.
+        The budget is the time to the first part, which is learnt, and the longest gap between two.
         """
-        started = self.host.clock()
         with self.tracer.span(f"stream {ask.function}", ask.trace) as span:
-            trip = self._plan(ask, started, span)
+            trip = self._plan(ask, span, parts=" in parts")
             trip.journal = journal
-            begun = False
+            begun = 0.0
             for leg in trip.legs:
                 price = trip.price(leg)
                 trip.spent += price
@@ -212,11 +213,11 @@ class Engine:
                             left = ask.budget.ms if begun else trip.left(self.host.clock())
                             part = await self.host.limit(anext(parts), left)
                             if isinstance(part, Answer):
-                                self._measured(trip, part)
+                                self._measured(trip, part, begun and self.host.clock() - begun)
                                 trip.spent += part.spent - price
                                 yield self._finish(trip, part)
                                 return
-                            begun = True
+                            begun = begun or self.host.clock()
                             yield part
                 except TriviumError as error:
                     if begun:
@@ -226,7 +227,7 @@ class Engine:
                     if not isinstance(error, TierError) or leg is trip.legs[-1]:
                         raise
 
-    def _plan(self, ask: Ask, started: float, span: Open, aim: float | None = None) -> Trip:
+    def _plan(self, ask: Ask, span: Open, aim: float | None = None, parts: str = "") -> Trip:
         """Return the ask with the plan for it; within `aim` if that can be, else its budget."""
         name = ask.function
         roads = self._roads(name, ask.version)
@@ -250,18 +251,20 @@ class Engine:
         if not roads:
             known = ", ".join(sorted(self.functions)) or "none"
             raise UnknownFunction(f"no tier has a function {name!r}; the {self.tier} has: {known}")
-        now, size, said = self.host.clock(), weigh(ask), span.attributes
+        now, size, said, about = self.host.clock(), weigh(ask), span.attributes, name + parts
         if ask.budget.ms is not None:
             said["trivium.budget_ms"] = ask.budget.ms
         budget = ask.budget if aim is None else replace(ask.budget, ms=aim)
         try:
-            plan = choose(name, roads, budget, self.memory, size=size, now=now, tiers=ask.tiers)
+            plan = choose(about, roads, budget, self.memory, size=size, now=now, tiers=ask.tiers)
         except BudgetError:
             if aim is None:
                 raise
             plan = choose(name, roads, ask.budget, self.memory, size=size, now=now, tiers=ask.tiers)
         said["trivium.plan"], said["trivium.size"] = plan.reason, size
-        return Trip(ask, plan, self.tier, started, span)
+        trip = Trip(ask, plan, self.tier, now, span)
+        trip.about = about
+        return trip
 
     async def _leg(self, trip: Trip, leg: Leg, more: bool = False) -> Answer:
         """Return the answer of one leg; is there `more` to be tried after it?"""
@@ -273,7 +276,7 @@ class Engine:
         trip.begun.append(leg)
         road = trip.road(leg[0])
         if road is not None:
-            self.memory.begun(trip.ask.function, road, trip.size, begun)
+            self.memory.begun(trip.about, road, trip.size, begun)
         try:
             if leg == (self.tier,):
                 with Run(self, trip) as run:
@@ -357,24 +360,24 @@ class Engine:
         self.memory.crossed(answer.tier, trip.size, hop, answer.queue, now)
         return replace(answer, ms=replace(ms, hop=ms.hop + hop, way=hop))
 
-    def _measured(self, trip: Trip, answer: Answer) -> None:
-        road = trip.road(answer.tier)
+    def _measured(self, trip: Trip, answer: Answer, since: float = 0.0) -> None:
+        """Learn how long the work took; of a stream until its first part, `since` ms ago."""
+        now, road = self.host.clock(), trip.road(answer.tier)
         if road is not None:
-            work = answer.ms.total - answer.ms.way
-            self.memory.measured(trip.ask.function, road, trip.size, work, self.host.clock())
+            work = answer.ms.total - answer.ms.way - since
+            self.memory.measured(trip.about, road, trip.size, work, now)
 
     def _late(self, trip: Trip, leg: Leg, begun: float) -> None:
         now, road = self.host.clock(), trip.road(leg[0])
         if road is not None:
-            self.memory.late(trip.ask.function, road, trip.size, now - begun, now)
+            self.memory.late(trip.about, road, trip.size, now - begun, now)
 
     def _failed(self, trip: Trip, leg: Leg, error: TriviumError) -> None:
         if isinstance(error, TierError):
-            now = self.host.clock()
-            lost = isinstance(error, TierUnreachable)
-            for tier in leg if lost else leg[-1:]:
+            now, lost = self.host.clock(), isinstance(error, TierUnreachable)
+            for tier in () if isinstance(error, Unsuited) else leg if lost else leg[-1:]:
                 here = tier == self.tier
-                self.memory.failed(trip.ask.function, tier, now, unreachable=lost, here=here)
+                self.memory.failed(trip.about, tier, now, unreachable=lost, here=here)
             trip.failures.append(f"{' and '.join(leg)} failed ({error.code})")
             trip.span.attributes["trivium.failed"] = f"{leg[-1]}: {error.code}"
 

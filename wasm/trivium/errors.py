@@ -16,6 +16,7 @@ TriviumError            internal           500
 │  ├─ ModelNotReady     model_not_ready    503
 │  ├─ TierOverloaded    tier_overloaded    503
 │  ├─ TierUnreachable   tier_unreachable   502
+│  ├─ Unsuited          unsuited           422   its model can't; a larger one may
 │  └─ RunFailed         run_failed         500
 └─ BundleError          bad_bundle         500   manifest, checksum or signature is wrong
 """
@@ -148,6 +149,13 @@ class TierUnreachable(TierError):
 
     code = "tier_unreachable"
     status = 502
+
+
+class Unsuited(TierError):
+    """This tier's model can't do what was asked; a larger one may, and nothing is broken."""
+
+    code = "unsuited"
+    status = 422
 
 
 class RunFailed(TierError):

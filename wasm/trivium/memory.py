@@ -133,6 +133,7 @@ class Link:
 class Memory:
     """What was measured from one tier; `seed` decides when it explores.
 
+    How long what is `unsteady` takes is up to what it says, and tells nothing of its tier's pace.
     `narrow` is whether it does one thing at a time; `bound` when asks came that it alone could
     answer in time, and how long they could have waited.
     """
@@ -141,6 +142,7 @@ class Memory:
         self.link = Link()
         self.asked = self.explored = self.hedged = self.shadowed = 0
         self.narrow = False
+        self.unsteady: set[str] = set()
         self.bound: deque[tuple[float, float]] = deque(maxlen=BOUND)
         self._seed = seed
         self._known: dict[str, dict[Tier, Known]] = {}
@@ -183,7 +185,8 @@ class Memory:
         usual = spread.mean if weight else log(spread.prior[1]) + outside
         # What this tier's other work shares: a slow device, a hot or busy one. That an advert is
         # wrong tells nothing of it; only what this itself took before does.
-        pace.add(log(work) - usual - inside - pace.at(now), now, weight / (weight + OWN))
+        if function not in self.unsteady:
+            pace.add(log(work) - usual - inside - pace.at(now), now, weight / (weight + OWN))
         work /= exp(pace.at(now))
         spread.add(work / exp(inside), now)
         known.add(size, work)
@@ -191,7 +194,7 @@ class Memory:
     def late(self, function: str, road: Road, size: int, ms: float, now: float) -> None:
         """Remember that `road`, as it was planned, had not answered after `ms` and was given up."""
         planned = road.ms[1]
-        if ms < planned:
+        if ms < planned or function in self.unsteady:
             return
         # It would have taken longer, by we do not know how much.
         if road.hop:

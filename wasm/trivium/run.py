@@ -82,6 +82,7 @@ class Journal(Protocol):
 class Trip:
     """One ask on its way: the plan that was made for it here, and what has come of it.
 
+    It is learnt how long what it is `about` takes: a function, or one whose parts are taken.
     `spent` is the price of all that was begun, as far as is known what was begun behind the next
     hop; else of all that may have been.
     """
@@ -89,6 +90,7 @@ class Trip:
     def __init__(self, ask: Ask, plan: Plan, here: Tier, started: float, span: Open) -> None:
         self.ask = ask
         self.journal: Journal | None = None
+        self.about = ask.function
         self.plan = plan
         self.here = here
         self.size = weigh(ask)
@@ -212,7 +214,7 @@ class Run:
             self._models.close()
         if error is None and self._steps is not None:
             self._steps.learn(self._ended)
-        if error is None or isinstance(error, Exception):
+        if error is None or isinstance(error, Exception) or self.function.schema.streams:
             engine.line.end(self._place, self._ended)
         else:
             # Cancelled, but what the session has begun goes on: others wait for it.

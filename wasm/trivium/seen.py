@@ -54,19 +54,8 @@ class Spread:
     """
 
     __slots__ = (
-        "_above",
-        "_below",
-        "_bins",
-        "_centre",
-        "_sums",
-        "_top",
-        "gain",
-        "mean",
-        "prior",
-        "seen",
-        "times",
-        "total",
-        "tried",
+        *("_above", "_below", "_bins", "_centre", "_sums", "_top"),
+        *("gain", "mean", "prior", "seen", "times", "total", "tried"),
     )
 
     def __init__(self) -> None:

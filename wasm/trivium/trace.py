@@ -76,14 +76,8 @@ class Open:
     _sampled: bool
 
     __slots__ = (
-        "_name",
-        "_parent_id",
-        "_sampled",
-        "_start_ns",
-        "_tracer",
-        "attributes",
-        "span_id",
-        "trace_id",
+        *("_name", "_parent_id", "_sampled", "_start_ns", "_tracer"),
+        *("attributes", "span_id", "trace_id"),
     )
 
     def __init__(
