@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trivium import Audio, Segment, Tensor
-from trivium.errors import BadInput, TierError
+from trivium.errors import BadInput, Unsuited
 
 names: Any = runpy.run_path(str(Path(__file__).with_name("function.py")))
 
@@ -49,7 +49,8 @@ class Decoder:
         said = next(self.script, END)
         times = said if isinstance(said, int) else 0
         word = said if isinstance(said, str) and said != END else ""
-        scores = [-0.1 if word else -9.0, -0.1 if said == END else -9.0, -0.2, -9.0]
+        sure = -1.0 if word.isupper() else -0.1
+        scores = [sure if word else -9.0, -0.1 if said == END else -9.0, -0.2, -9.0]
         if isinstance(said, int):
             scores[3] = -0.1
         return {
@@ -125,8 +126,26 @@ def test_languages_that_nobody_knows_are_the_callers_mistake() -> None:
     """One that only this tier does not know is for the next."""
     with pytest.raises(BadInput, match="language 'xx' is not one of en, de"):
         ask([], [], language="xx", only="en")
-    with pytest.raises(TierError, match="knows 'en' alone, not 'de'"):
+    with pytest.raises(Unsuited, match="knows 'en' alone, not 'de'; the cloud's knows all 2"):
         ask([], [], language="de", only="en")
+
+
+def test_what_is_hardly_its_language_is_for_a_larger_model() -> None:
+    """It is not written down as something else, unless the language is stated."""
+    script: list[str | int] = [0, " BON", " JOUR", 50, 60, " OUI", 110, END]
+    with pytest.raises(Unsuited, match=r"'en' alone, and is not sure .* score of 0.37; 0.5 is the"):
+        ask(script, [(0.0, 9.0)], only="en")
+    found, _ = ask(script, [(0.0, 9.0)], language="en", only="en")
+    assert [each.text for each in found] == ["BON JOUR", "OUI"]
+    found, _ = ask(["", *script], [(0.0, 9.0)], first_language=300, transcribe=400)
+    assert [each.text for each in found] == ["BON JOUR", "OUI"]
+
+
+def test_a_word_that_is_hard_to_hear_is_no_other_language() -> None:
+    """The first three seconds of speech decide, and what comes later does not."""
+    script: list[str | int] = [0, " UM", 20, 30, " hello", " world", 180, 190, " SCHADE", 400, END]
+    found, _ = ask(script, [(0.0, 9.0)], only="en")
+    assert [each.text for each in found] == ["UM", "hello world", "SCHADE"]
 
 
 def test_a_model_that_goes_round_in_circles_is_stopped() -> None:
