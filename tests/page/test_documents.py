@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,68 @@ def test_bad_documents(opened: Opened, data: bytes, said: str) -> None:
     refused = read(opened, data)
     assert refused["code"] == "bad_input"
     assert said in refused["message"]
+
+
+def pdf(objects: list[bytes], names: bytes, content: bytes, box: bytes = b"612 792") -> bytes:
+    """Return a PDF of one page, whose `names` stand for `objects` from number 5 on."""
+    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 %s] /Contents 4 0 R /Resources %s >>"
+    whole = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        page % (box, names),
+        b"<< /Length %d >> stream\n%s\nendstream" % (len(content), content),
+        *objects,
+    ]
+    # Without a table of where they are: it is made anew.
+    body = b"".join(b"%d 0 obj\n%s\nendobj\n" % (at, each) for at, each in enumerate(whole, 1))
+    return b"%PDF-1.7\n" + body + b"trailer << /Size %d /Root 1 0 R >>" % (len(whole) + 1)
+
+
+def forms(deep: int, often: int, draw: bytes, group: bytes = b"") -> bytes:
+    """Return a PDF whose forms each use the next one so often; all `draw`."""
+    name = b"<< /XObject << /F %d 0 R >> >>"
+    made = []
+    for number in range(deep):
+        content = draw + b" /F Do" * often * (number < deep - 1)
+        head = b"/Type /XObject /Subtype /Form /BBox [0 0 612 792] %s /Resources %s /Length %d"
+        filled = head % (group, name % (6 + number), len(content))
+        made.append(b"<< %s >> stream\n%s\nendstream" % (filled, content))
+    return pdf(made, name % 5, b"/F Do")
+
+
+def pictures(count: int, side: int) -> bytes:
+    """Return a PDF of so many white pictures, each some kilobytes."""
+    data = zlib.compress(b"\xff" * (side * side // 8), 9)
+    head = b"/Type /XObject /Subtype /Image /ColorSpace /DeviceGray /BitsPerComponent 1"
+    filled = b"%s /Width %d /Height %d /Filter /FlateDecode" % (head, side, side)
+    made = [b"<< %s /Length %d >> stream\n%s\nendstream" % (filled, len(data), data)] * count
+    names = b" ".join(b"/I%d %d 0 R" % (each, 5 + each) for each in range(count))
+    content = b" ".join(b"/I%d Do" % each for each in range(count))
+    return pdf(made, b"<< /XObject << %s >> >>" % names, content)
+
+
+GROUP = b"/Group << /S /Transparency /I true >>"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (forms(9, 10, b"0 0 9 9 re f"), "takes over 256 MiB to draw"),
+        (forms(9, 10, b"0 0 m " + 500 * b"9 9 l " + b"f"), "takes over 256 MiB to draw"),
+        (pictures(60, 3992), "takes over 256 MiB to draw"),
+        (forms(30, 2, b"0 0 9 9 re f", GROUP), "for 4 s nothing came of it"),
+        (forms(99, 1, b"0 0 600 700 re f", b"/Group << /S /Transparency /K true >>"), "pixels to"),
+        (pdf([], b"<< >>", b"", b"20000 1"), "a side is allowed to be at most 100 times as long"),
+    ],
+    ids=["forms", "lines", "pictures", "groups", "canvases", "sides"],
+)
+def test_what_unfolds_is_refused_on_its_way(opened: Opened, data: bytes, said: str) -> None:
+    """Before it takes gigabytes, and what comes next is read."""
+    assert len(data) < 200_000
+    refused = read(opened, data)
+    assert (refused["code"], said in refused["message"]) == ("too_large", True), refused
+    fine = read(opened, forms(3, 9, b"0 0 9 9 re f", GROUP))
+    assert fine["output"][0]["text"] == ""
 
 
 def test_pages_beyond_the_end(opened: Opened) -> None:

@@ -171,6 +171,7 @@ def test_a_page_of_any_size_stays_within_its_pixels() -> None:
         (pdf(BLACK)[:200], BadInput, "the PDF is damaged"),
         (pdf(), BadInput, "the PDF is damaged"),
         (samples.png(40, 30)[:50], BadInput, "the image/png is damaged"),
+        (pdf("", box="0 0 20000 1"), TooLarge, "41667 x 3 pixels; .* at most 100 times as long"),
         (samples.claims(60_000, 60_000), TooLarge, "60000 x 60000 pixels; at most 50000000"),
     ],
 )

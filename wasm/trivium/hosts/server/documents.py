@@ -73,6 +73,7 @@ class Pages:
             raise TooLarge(self._slow(number))
         words = [int.from_bytes(done.stdout[at : at + 4], "little") for at in (0, 4, 8)]
         count, high, wide = words
+        limits.sides("page", wide, high)
         data = memoryview(done.stdout)[HEADER:]
         return count, Image(Tensor(dtype="uint8", shape=(high, wide, 3), data=data))
 
