@@ -55,6 +55,8 @@ def test_a_required_option_is_required() -> None:
         ({"enum": ["a", "b"]}, "b", "c"),
         ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, None, "x"),
         ({"type": "array", "items": {"type": "string"}, "maxItems": 2}, ["x"], ["x", "y", "z"]),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, {"a": "b"}, {"a": 5}),
+        ({"type": "object", "additionalProperties": False}, {"a": 5}, 5),
         ({"type": "number", "exclusiveMinimum": 0}, 0.1, 0),
         ({"type": "boolean"}, True, 7),
         ({"type": "string", "maxLength": 2, "pattern": "^a"}, "ab", "b"),

@@ -267,6 +267,7 @@ _TYPES: dict[str, Any] = {
     "string": str,
     "array": list,
     "object": dict,
+    "null": None,
 }
 _BOUNDS = {
     "minimum": "ge",
@@ -291,11 +292,11 @@ def _type(schema: Mapping[str, Any]) -> Any:
         for kind in kinds[1:]:
             union |= kind
         return union
-    if schema.get("type") == "null":
-        return None
     kind = _TYPES.get(schema.get("type", ""), Any)
     if kind is list and "items" in schema:
         kind = list[_type(schema["items"])]  # type: ignore[misc] # built at run time
+    if isinstance(each := schema.get("additionalProperties"), Mapping):
+        kind = dict[str, _type(each)]  # type: ignore[misc] # built at run time
     bounds = {ours: schema[theirs] for theirs, ours in _BOUNDS.items() if theirs in schema}
     return Annotated[kind, msgspec.Meta(**bounds)] if bounds else kind
 
