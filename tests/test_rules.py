@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -156,6 +157,17 @@ def test_every_built_in_function_is_in_the_readmes_table() -> None:
     for folder in (ROOT / "models" / "functions").iterdir():
         rows = re.findall(rf"^\| `{re.escape(folder.name)}`.*$", readme, re.MULTILINE)
         assert [row.count(" | ") for row in rows] == [4], folder.name
+
+
+def test_every_package_of_models_is_in_the_notice() -> None:
+    """With its version, for those who pass on what was made of it."""
+    notice = (ROOT / "NOTICE").read_text()
+    for recipe in (ROOT / "models" / "functions").glob("*/recipe.toml"):
+        packages = tomllib.loads(recipe.read_text()).get("packages", {})
+        for name, package in packages.items():
+            pattern = rf"{re.escape(name)}[^\n]* {re.escape(package['version'])}[^\n]*[,:]"
+            assert re.search(pattern, notice), name
+            assert recipe.parent.name in notice, recipe.parent.name
 
 
 def test_files_stay_readable() -> None:

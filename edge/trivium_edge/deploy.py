@@ -165,7 +165,7 @@ def compose(out: Path, bundles: Sequence[Bundle], host: str) -> None:
 def _wheel(out: Path) -> None:
     """Make a wheel of the whole of Trivium, of a copy: what builds it leaves traces."""
     with TemporaryDirectory() as place:
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
             shutil.copy(name, place)
         for path in SOURCES:
             shutil.copytree(path, Path(place) / path)
