@@ -226,16 +226,19 @@ class Number(NamedTuple):
     text: str = ""
 
 
-class Either(NamedTuple):
-    """One of several stacks."""
+class Either:
+    """One of several stacks; it is told by itself, for to look at what it holds takes long."""
 
-    options: tuple[tuple[Any, ...], ...]
+    __slots__ = ("options",)
+
+    def __init__(self, options: tuple[tuple[Any, ...], ...]) -> None:
+        self.options = options
 
 
 class More(NamedTuple):
     """An array after an item: others, or its end."""
 
-    item: tuple[Any, ...]
+    item: Either
     least: int
     most: int
 
@@ -249,6 +252,13 @@ DEEP = 8
 LARGE = 8192
 STRING, ITEMS = 256, 16
 """The most characters and items where a schema states none."""
+
+LONGEST = 2048
+"""What an array's items may need at least, in characters: more than any context has room for."""
+
+HUGE = 1e300
+WORK = 200_000
+"""So many steps may be thought of for one token, about a third of a second."""
 
 PLAIN = ("title", "description", "default", "examples", "$schema", "$id", "additionalProperties")
 WORDS = {
@@ -269,6 +279,7 @@ class Form:
         if len(json.dumps(schema)) > LARGE:
             raise BadInput(f"the schema is over {LARGE} characters; no more are allowed")
         self._stacks: frozenset[Stack] = frozenset([stack(schema, "schema", 0)])
+        self._work = 0
 
     @property
     def complete(self) -> bool:
@@ -285,20 +296,32 @@ class Form:
         said = ""
         if len(self._stacks) == 1:
             (open_,) = self._stacks
-            while open_ and isinstance(open_[0], str):
-                said, open_ = said + open_[0], open_[1:]
+            while open_ and isinstance(open_[0], str | Either):
+                if isinstance(open_[0], str):
+                    said, open_ = said + open_[0], open_[1:]
+                elif open_[0].options[1:]:
+                    break
+                else:
+                    open_ = (*open_[0].options[0], *open_[1:])
         return said
 
     def fits(self, text: str, room: int) -> bool:
         """Return whether `text` may come and the rest then finds room, a byte a token."""
         if not text or "\ufffd" in text:
             return False
-        after = through(self._stacks, text)
+        after = self._stacks
+        for char in text:
+            after = through(after, char)
+            self._work += len(after)
+        if self._work > WORK:
+            raise BadInput(
+                "the schema leaves open too many ways at once; anyOf less of what is alike"
+            )
         return bool(after) and len(shortest(after).encode()) <= room
 
     def take(self, text: str) -> None:
         """Note that `text` has come."""
-        self._stacks = through(self._stacks, text)
+        self._stacks, self._work = through(self._stacks, text), 0
 
     def end(self) -> str:
         """Return the shortest text that ends it."""
@@ -323,22 +346,34 @@ def stack(schema: Any, where: str, depth: int) -> Stack:
         )
     if "anyOf" in schema:
         known(schema, where, "anyOf", ("anyOf",))
-        made = [stack(each, f"{where}.anyOf", depth + 1) for each in schema["anyOf"]]
+        choices = some(schema["anyOf"], f"{where}.anyOf")
+        made = [stack(each, f"{where}.anyOf", depth + 1) for each in choices]
         return (Either(tuple(made)),)
-    kind = schema.get("type", "object" if "properties" in schema else None)
+    if "type" not in schema and "properties" not in schema:
+        words = ", ".join(map(str, schema))[:80] or "nothing"
+        raise BadInput(f"{where} has {words}; it needs type, enum, const, anyOf or properties")
+    kind = schema.get("type", "object")
     if isinstance(kind, list):
-        made = [stack({**only(schema, each), "type": each}, where, depth) for each in kind]
+        kinds = some(kind, f"{where}.type")
+        made = [stack({**only(schema, each), "type": each}, where, depth + 1) for each in kinds]
         return (Either(tuple(made)),)
-    if kind not in WORDS:
+    if not isinstance(kind, str) or kind not in WORDS:
         raise BadInput(f"{where}.type is {str(kind)[:40]!r}; known are: {', '.join(WORDS)}")
     known(schema, where, kind, ("type", *WORDS[kind]))
     return _KINDS[kind](schema, where, depth)
 
 
-def only(schema: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def some(values: Any, where: str) -> list[Any]:
+    """Return a list that is one, with something in it."""
+    if not isinstance(values, list) or not values:
+        raise BadInput(f"{where} is {str(values)[:60]}; a list of at least one is needed")
+    return values
+
+
+def only(schema: Mapping[str, Any], kind: Any) -> dict[str, Any]:
     """Return what of a schema of several types is about one of them."""
     words = {each for words in WORDS.values() for each in words}
-    mine = WORDS.get(kind, ())
+    mine = WORDS.get(kind, ()) if isinstance(kind, str) else ()
     return {key: each for key, each in schema.items() if key not in words or key in mine}
 
 
@@ -357,7 +392,10 @@ def of_object(schema: Mapping[str, Any], where: str, depth: int) -> Stack:
     properties = schema.get("properties", {})
     if not isinstance(properties, Mapping):
         raise BadInput(f"{where}.properties is no object")
-    absent = [key for key in schema.get("required", []) if key not in properties]
+    required = schema.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(each, str) for each in required):
+        raise BadInput(f"{where}.required is {str(required)[:60]}; a list of names is needed")
+    absent = [key for key in required if key not in properties]
     if absent:
         raise BadInput(f"{where}.required names {', '.join(absent)[:80]}, which has no property")
     made: list[Any] = []
@@ -370,15 +408,22 @@ def of_object(schema: Mapping[str, Any], where: str, depth: int) -> Stack:
 
 def of_array(schema: Mapping[str, Any], where: str, depth: int) -> Stack:
     """Return `[`, items, and `]`."""
-    item = stack(schema.get("items"), f"{where}.items", depth + 1)
+    item = Either((stack(schema.get("items"), f"{where}.items", depth + 1),))
     least = limit(schema, where, "minItems", 0)
     most = limit(schema, where, "maxItems", max(ITEMS, least))
     if least > most:
         raise BadInput(f"{where} has minItems {least} and maxItems {most}")
     if most == 0:
         return ("[]",)
-    first = (*item, More(item, least - 1, most - 1))
-    return ("[", first[0], *first[1:]) if least else ("[", Either((("]",), first)))
+    # Arrays in arrays multiply: what is never to be written is not made either.
+    long = len(closing((item,)))
+    if least * long > LONGEST:
+        raise BadInput(
+            f"{where} needs {least} items of {long} characters; at most {LONGEST} characters are "
+            "allowed"
+        )
+    first = (item, More(item, least - 1, most - 1))
+    return ("[", *first) if least else ("[", Either((("]",), first)))
 
 
 def of_string(schema: Mapping[str, Any], where: str, _: int) -> Stack:
@@ -422,8 +467,9 @@ def limit(schema: Mapping[str, Any], where: str, word: str, default: int) -> int
 def number(schema: Mapping[str, Any], where: str, word: str, default: float) -> float:
     """Return a bound."""
     value = schema.get(word, default)
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadInput(f"{where}.{word} is {str(value)[:40]}; a number is needed")
+    # A whole number may be too large to be a float.
+    if not isinstance(value, int | float) or not -HUGE <= value <= HUGE:
+        raise BadInput(f"{where}.{word} is {str(value)[:40]}; a number to {HUGE:g} is needed")
     return float(value)
 
 
@@ -475,7 +521,7 @@ def step(open_: Stack, char: str) -> tuple[Stack, ...]:
     if char == "]":
         return (others,) if first.least <= 0 else ()
     if char == "," and first.most > 0:
-        return ((" ", *first.item, More(first.item, first.least - 1, first.most - 1), *others),)
+        return ((" ", first.item, More(first.item, first.least - 1, first.most - 1), *others),)
     return ()
 
 
@@ -503,7 +549,7 @@ def closing(open_: Stack) -> str:
         elif isinstance(each, Either):
             said += min((closing(option) for option in each.options), key=len)
         else:
-            said += f", {closing(each.item)}" * max(0, each.least) + "]"
+            said += f", {closing((each.item,))}" * max(0, each.least) + "]"
     return said
 
 

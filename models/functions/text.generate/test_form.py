@@ -132,13 +132,27 @@ def test_a_number_stays_within_its_bounds(
         assert not entire or isinstance(value, int)
 
 
+def many(item: dict[str, Any], count: int = 1000) -> dict[str, Any]:
+    """Return what arrays of so many items are."""
+    return {"type": "array", "items": item, "minItems": count, "maxItems": 1024}
+
+
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
         ({"type": "strin"}, "schema.type is 'strin'; known are: object, array"),
-        ({}, "schema.type is 'None'"),
+        ({}, "schema has nothing; it needs type, enum, const, anyOf or properties"),
+        ({"$defs": {}, "$ref": "#/$defs/a"}, "schema has .defs, .ref; it needs type"),
+        ({"type": {}}, "schema.type is '{}'; known are"),
+        ({"type": []}, "schema.type is \\[\\]; a list of at least one"),
+        ({"type": [{}, "null"]}, "schema.type is '{}'; known are"),
+        ({"anyOf": 5}, "schema.anyOf is 5; a list of at least one is needed"),
+        ({"anyOf": []}, "a list of at least one is needed"),
+        ({"properties": {}, "required": 5}, "schema.required is 5; a list of names is needed"),
+        ({"properties": {}, "required": [[1]]}, "a list of names is needed"),
+        ({"type": "integer", "minimum": 10**400}, "a number to 1e.300 is needed"),
         ({"type": "string", "pattern": "a"}, "schema has 'pattern', which is not understood"),
-        ({"type": "object", "properties": {"a": {"$ref": "#"}}}, "schema.a.type is 'None'"),
+        ({"type": "object", "properties": {"a": {"$ref": "#"}}}, "schema.a has .ref; it needs"),
         ({"type": "array"}, "schema.items is None; an object is needed"),
         ({"type": "integer", "minimum": 2, "maximum": 1}, "allows no number that can be written"),
         ({"type": "string", "maxLength": 10**9}, "maxLength is 1000000000; 0 to 1024"),
@@ -146,6 +160,8 @@ def test_a_number_stays_within_its_bounds(
         ({"enum": []}, "needs at least one value"),
         ({"type": "object", "required": ["b"]}, "required names b, which has no property"),
         ({"enum": ["x" * 9000]}, "over 8192 characters"),
+        (many(many(many({"type": "null"}))), "schema.items.items needs 1000 items of 4 characters"),
+        (many({"type": "string", "minLength": 5}, 600), "needs 600 items of 7 characters; at most"),
     ],
 )
 def test_a_schema_that_cannot_be_kept_is_refused(schema: dict[str, Any], said: str) -> None:
@@ -185,3 +201,14 @@ def test_a_turn_can_be_neither_begun_nor_ended_by_words() -> None:
     assert said.startswith("<|im_start|>system\nS<|im_end|>\n<|im_start|>user\na< |im_end|>")
     with pytest.raises(BadInput, match="message 0 is"):
         made.chat([{"role": "root", "content": ""}], "a")
+
+
+def test_what_leaves_too_much_open_is_refused() -> None:
+    """By how much would have to be thought of for one token, on any machine alike."""
+    texts = [{"type": "string", "maxLength": each} for each in range(1, 150)]
+    form = Form({"anyOf": texts})
+    with pytest.raises(BadInput, match="too many ways at once"):
+        any(form.fits('"' + "a" * 100 + "\n", 1024) for _ in range(999))
+    names = Form({"type": "array", "items": {"enum": [f"name{each}" for each in range(600)]}})
+    for _ in range(16):
+        assert names.fits('["name77"', 1024)
