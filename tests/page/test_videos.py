@@ -129,4 +129,4 @@ def test_bad_videos(opened: Opened, blob: Blob, code: str) -> None:
 
 def test_what_the_page_can_not_read_is_for_servers(opened: Opened) -> None:
     """An AVI file is no fault of the caller's."""
-    assert send(opened, videos.film("video/x-msvideo", rate=30))["code"] == "tier_failed"
+    assert send(opened, videos.film("video/x-msvideo", rate=30))["code"] == "unsuited"

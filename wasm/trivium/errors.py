@@ -16,7 +16,7 @@ TriviumError            internal           500
 │  ├─ ModelNotReady     model_not_ready    503
 │  ├─ TierOverloaded    tier_overloaded    503
 │  ├─ TierUnreachable   tier_unreachable   502
-│  ├─ Unsuited          unsuited           422   its model can't; a larger one may
+│  ├─ Unsuited          unsuited           422   its model or browser can't; others may
 │  └─ RunFailed         run_failed         500
 └─ BundleError          bad_bundle         500   manifest, checksum or signature is wrong
 """
@@ -152,7 +152,7 @@ class TierUnreachable(TierError):
 
 
 class Unsuited(TierError):
-    """This tier's model can't do what was asked; a larger one may, and nothing is broken."""
+    """This tier's model or browser can't do what was asked; another may, nothing is broken."""
 
     code = "unsuited"
     status = 422

@@ -140,7 +140,7 @@ export async function heard(
   await brief(track);
   if (!(await track.canDecode())) {
     const codec = await track.getCodec();
-    throw new TriviumError("tier_failed", `this browser can't decode ${codec ?? "this audio"}`);
+    throw unsuited(`this browser can't decode ${codec ?? "this audio"}`);
   }
   const { parts, count } = await resampled(track, rate, begin);
   if (count < rate * (0.9 * length - 0.5)) {
@@ -432,6 +432,11 @@ function allowed(rate: number): void {
 
 function long(seconds: string): TriviumError {
   return large(`the audio lasts ${seconds} seconds; at most ${MOST_SECONDS} are allowed`);
+}
+
+/** What this page's browser can't, a server may; nothing is broken. */
+export function unsuited(said: string): TriviumError {
+  return new TriviumError("unsuited", `${said}; a server may: leave tiers and reach open`);
 }
 
 function bad(message: string): TriviumError {

@@ -19,7 +19,7 @@ import {
 } from "mediabunny";
 import { TriviumError, text } from "./faults";
 import { type Pixels, rgb, shrink, sides } from "./pictures";
-import { heard, packets, within } from "./sounds";
+import { heard, packets, unsuited, within } from "./sounds";
 
 const MOST_BYTES = 32 << 20;
 const MOST_SECONDS = 3600;
@@ -90,7 +90,7 @@ export async function video(
   if (formats === undefined) {
     throw bad(`media type '${media}' is not one of ${Object.keys(VIDEOS).join(", ")}`);
   }
-  if (formats === null) throw new TriviumError("tier_failed", `the page can't read ${media}`);
+  if (formats === null) throw unsuited(`the page can't read ${media}`);
   if (!data.length) throw bad("the video is empty");
   if (data.length > MOST_BYTES) {
     throw large(`the video has ${data.length} bytes; at most ${MOST_BYTES} are allowed`);
@@ -113,7 +113,7 @@ async function opened(input: Input, media: string, bound: number): Promise<Omit<
   const codec = await track.getCodec();
   if (!codec || !CODECS.includes(codec)) {
     // Servers know more codecs, and say so if they don't.
-    throw new TriviumError("tier_failed", `the page can't decode ${codec ?? "this codec"}`);
+    throw unsuited(`the page can't decode ${codec ?? "this codec"}`);
   }
   small(await track.getCodedWidth(), await track.getCodedHeight());
   const spoken = (await input.getAudioTracks())[0] ?? null;
@@ -138,7 +138,7 @@ async function opened(input: Input, media: string, bound: number): Promise<Omit<
     );
   }
   if (!(await track.canDecode())) {
-    throw new TriviumError("tier_failed", `this browser can't decode ${codec}`);
+    throw unsuited(`this browser can't decode ${codec}`);
   }
   return {
     seconds,
