@@ -1,20 +1,23 @@
 """Which pictures does image.embed's student look at, and what does its trunk make of them?
 
-    python views.py SVGS MODELS FONT ICONS PHOTOS …
+    python views.py SVGS MODELS FONT ICONS PHOTOS … -- PACKAGES …
 
 SVGS and MODELS are data.py's, whose vectors.npz is read. The trunk is the first twelve of the
 backbone's sixteen blocks with INT8 weights, which the student keeps. FONT is NotoColorEmoji.ttf of
 Debian's fonts-noto-color-emoji 2.042, ICONS a folder of @iconify-json's npm packages (here openmoji
 1.2.29, twemoji 1.2.5, fxemoji 1.2.2, fluent-emoji-flat 1.2.6, game-icons 1.2.4, streamline-emojis
 1.2.4, flat-color-icons 1.2.3 and meteocons 1.2.4), PHOTOS are folders (here 292 pictures of
-gcompris-qt-data 3.1 and 32 of gnome- and mate-backgrounds). Writes trunk.onnx, views.npy, what it
-makes of each view, and views.txt, one line a view: its picture's number, its kind and which of its
-views it is.
+gcompris-qt-data 3.1 and 32 of gnome- and mate-backgrounds), PACKAGES what photos.py found in others
+(packages.tsv), a folder a package. Writes trunk.onnx, views.npy, what it makes of each view,
+views.txt, one line a view: its picture's number, its kind and which of its views it is, and
+photos.npz, on which a student is chosen beside the drawings: what the teacher and the trunk make of
+the pictures of some packages, from which nothing is learnt.
 
 Of the drawings only those of the training split are looked at, of these and the icons none that is
-like a row of the other two (cosine of the backbone's features above 0.9), and no text at all. Each
-picture gives the view that a caller's would, then others: a part of it, turned over, in other
-colours, on another ground, or beside another one. Seed 0.
+like a row of the other two (cosine of the backbone's features above 0.9), and no text at all. Of
+the packages' pictures none that is like such a row, like any of tuxpaint's stamps, or nearly one
+before it (0.95), and no pages. Each picture gives the view that a caller's would, then others: a
+part of it, turned over, in other colours, on another ground, or beside another one. Seed 0.
 """
 
 from __future__ import annotations
@@ -41,12 +44,22 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from trivium_models.quantise import quantise
 
 HERE = Path(__file__).parent
-ALIKE, SHORT, SIDE, LARGEST, EMOJI = 0.9, 256, 224, 512, 109
+ALIKE, TWICE, SHORT, SIDE, LARGEST, EMOJI = 0.9, 0.95, 256, 224, 512, 109
 INSIDE, PART = "batchnormalization_137", 64  # the last block's sums
-VIEWS = {"drawing": 4, "emoji": 3, "icon": 2, "photo": 10}
+VIEWS = {"drawing": 4, "emoji": 3, "icon": 2, "photo": 10, "thing": 12}
 ICONS, MOST = 2304, 1200
 """So many icons are looked at, of each set at most so many, in turns."""
 
+PAGES = {"web site", "comic book", "menu", "crossword puzzle", "book jacket", "oscilloscope"}
+PAGE = 0.3  # how likely one of these
+ONE = 700  # of a package so many are looked at
+JUDGED = set(
+    "deb-budgie-backgrounds deb-kalzium-data deb-labelme-examples deb-lomiri-wallpapers-16.04 "  # noqa: SIM905
+    "deb-scratch npm-material-kit npm-openui5-sap.ui.documentation npm-paper-kit-2 "
+    "npm-startbootstrap-creative npm-uikit pypi-foolbox".split()
+)
+
+STAMPS = Path("/usr/share/tuxpaint/stamps")
 SIGNS = [(0x1F300, 0x1F3FB), (0x1F400, 0x1F650), (0x1F680, 0x1F700), (0x1F900, 0x1FAFF)]
 TRUNK: ort.InferenceSession
 LETTERS: ImageFont.FreeTypeFont
@@ -55,6 +68,7 @@ GROUNDS: list[Image.Image]
 
 Picture = Image.Image
 Work = tuple[int, str, str]  # a picture's number, its kind, and where it is
+Found = tuple[str, str]  # its package, and where it is
 
 
 def drawings(root: Path) -> Iterator[str]:
@@ -90,6 +104,60 @@ def icons(root: Path, backbone: ort.InferenceSession) -> Iterator[str]:
                 yield place
 
 
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows of length one."""
+    found: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return found
+
+
+def found(folders: list[Path], backbone: ort.InferenceSession, labels: list[str]) -> list[Found]:
+    """Return the packages' pictures that may be learnt from or judged on, with their packages."""
+    _, features, taught = known()
+    stamps = [opened("photo", str(path)) for path in sorted(STAMPS.rglob("*.png"))]
+    images = [{"image": prepared(plain(each))} for each in stamps if each]
+    near = unit(np.concatenate([backbone.run(["features"], each)[0] for each in images]))
+    near = np.concatenate([features[~taught], near])
+    seen, kept = np.zeros((0, near.shape[1]), np.float32), []
+    pages = [number for number, label in enumerate(labels) if label in PAGES]
+    for folder in folders:
+        names = sorted(folder.glob("*.jpg"))
+        for at in sorted(np.random.default_rng(5).permutation(len(names))[:ONE]):
+            picture = opened("photo", str(names[at]))
+            assert picture is not None
+            image = {"image": prepared(plain(picture))}
+            shares, own = backbone.run(["probabilities", "features"], image)
+            own = unit(own)
+            again = len(seen) and (seen @ own[0]).max() > TWICE
+            if shares[0, pages].sum() < PAGE and (near @ own[0]).max() <= ALIKE and not again:
+                seen = np.concatenate([seen, own])
+                kept.append((folder.name, str(names[at])))
+    return kept
+
+
+def lies(path: str) -> str:
+    """Return whether a picture shows a thing on white, or a photo to its edges."""
+    picture = np.asarray(Image.open(path).convert("RGB"))
+    edge = np.concatenate([picture[[0, -1]].reshape(-1, 3), picture[:, [0, -1]].reshape(-1, 3)])
+    return "thing" if (edge.min(1) > 240).mean() > 0.8 else "photo"
+
+
+def judge(paths: list[str], models: Path) -> None:
+    """Write what is made of the pictures that are judged on."""
+    names = ("prepare", "backbone.fp32", "head")
+    prepare, backbone, head = (session(models / f"{name}.onnx", 1) for name in names)
+    made = session(HERE / "trunk.onnx", 1)
+    inside, vectors, shares = [], [], []
+    for path in paths:
+        image = {"image": prepare.run(None, {"pixels": np.asarray(Image.open(path))})[0]}
+        both = dict(zip(("probabilities", "features"), backbone.run(None, image), strict=True))
+        inside.append(made.run(None, image)[0])
+        vectors.append(head.run(None, both)[0])
+        shares.append(both["probabilities"])
+    rows = (inside, vectors, shares)
+    names = ("inside", "vectors", "labels")
+    np.savez(HERE / "photos.npz", **dict(zip(names, map(np.concatenate, rows), strict=True)))
+
+
 @cache
 def read(path: Path) -> Any:
     """Return a set of icons."""
@@ -115,8 +183,12 @@ def opened(kind: str, place: str) -> Picture | None:
     """Return a picture, or none where there is nothing to see."""
     if kind == "drawing":
         return drawn(Path(place))
-    if kind == "photo":
-        picture = Image.open(place).convert("RGB")
+    if kind in ("photo", "thing"):
+        picture = Image.open(place)
+        if picture.mode != "RGB":
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture).convert("RGB")
         picture.thumbnail((LARGEST, LARGEST))
         return picture
     if kind == "icon":
@@ -213,8 +285,10 @@ def seen(part: list[Work]) -> tuple[NDArray[np.float16], list[str]]:
     return np.concatenate(found).astype(np.float16), lines
 
 
-def main(svgs: Path, models: Path, font: Path, sets: Path, folders: list[Path]) -> None:
-    """Write both files, going on where it was stopped."""
+def main(
+    svgs: Path, models: Path, font: Path, sets: Path, folders: list[Path], packages: list[Path]
+) -> None:
+    """Write all files, going on where it was stopped."""
     photos = [
         str(path)
         for folder in folders
@@ -222,11 +296,16 @@ def main(svgs: Path, models: Path, font: Path, sets: Path, folders: list[Path]) 
         if path.suffix in (".jpg", ".webp")
     ]
     signs = [str(code) for first, end in SIGNS for code in range(first, end)]
-    unlike = list(icons(sets, session(models / "backbone.fp32.onnx", 1)))
+    backbone = session(models / "backbone.fp32.onnx", 1)
+    unlike = list(icons(sets, backbone))
     all_ = {"photo": photos, "emoji": signs, "drawing": list(drawings(svgs)), "icon": unlike}
-    places = [(kind, place) for kind, found in all_.items() for place in found]
+    places = [(kind, place) for kind, those in all_.items() for place in those]
+    labels = (models / "labels.txt").read_text("utf-8").splitlines()
+    more = found(packages, backbone, labels)
+    places += [(lies(path), path) for package, path in more if package not in JUDGED]
     work = [(number, kind, place) for number, (kind, place) in enumerate(places)]
     trunk(models)
+    judge([path for package, path in more if package in JUDGED], models)
     kept = HERE / "views"
     kept.mkdir(exist_ok=True)
     parts = {kept / f"{at:05}.npz": work[at : at + PART] for at in range(0, len(work), PART)}
@@ -243,4 +322,8 @@ def main(svgs: Path, models: Path, font: Path, sets: Path, folders: list[Path]) 
 
 
 if __name__ == "__main__":
-    main(*(Path(each) for each in sys.argv[1:5]), [Path(each) for each in sys.argv[5:]])
+    at = sys.argv.index("--")
+    folders, packages = (
+        [Path(each) for each in some] for some in (sys.argv[5:at], sys.argv[at + 1 :])
+    )
+    main(*(Path(each) for each in sys.argv[1:5]), folders, packages)
