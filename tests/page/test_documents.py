@@ -156,25 +156,33 @@ def pictures(count: int, side: int) -> bytes:
 
 
 GROUP = b"/Group << /S /Transparency /I true >>"
+UNFOLDS = ("takes over 256 MiB to draw", "for 4 s nothing came of it", "can't be drawn within 10 s")
+"""Which of these comes first depends on how quick the machine is."""
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (forms(9, 10, b"0 0 9 9 re f"), "takes over 256 MiB to draw"),
-        (forms(9, 10, b"0 0 m " + 500 * b"9 9 l " + b"f"), "takes over 256 MiB to draw"),
-        (pictures(60, 3992), "takes over 256 MiB to draw"),
-        (forms(30, 2, b"0 0 9 9 re f", GROUP), "for 4 s nothing came of it"),
-        (forms(99, 1, b"0 0 600 700 re f", b"/Group << /S /Transparency /K true >>"), "pixels to"),
-        (pdf([], b"<< >>", b"", b"20000 1"), "a side is allowed to be at most 100 times as long"),
+        (forms(9, 10, b"0 0 9 9 re f"), UNFOLDS),
+        (forms(9, 10, b"0 0 m " + 500 * b"9 9 l " + b"f"), UNFOLDS),
+        (pictures(60, 3992), UNFOLDS),
+        (forms(30, 2, b"0 0 9 9 re f", GROUP), UNFOLDS),
+        (
+            forms(99, 1, b"0 0 600 700 re f", b"/Group << /S /Transparency /K true >>"),
+            ("pixels to", *UNFOLDS),
+        ),
+        (pdf([], b"<< >>", b"", b"20000 1"), ("a side is allowed to be at most 100 times as",)),
     ],
     ids=["forms", "lines", "pictures", "groups", "canvases", "sides"],
 )
-def test_what_unfolds_is_refused_on_its_way(opened: Opened, data: bytes, said: str) -> None:
+def test_what_unfolds_is_refused_on_its_way(
+    opened: Opened, data: bytes, said: tuple[str, ...]
+) -> None:
     """Before it takes gigabytes, and what comes next is read."""
     assert len(data) < 200_000
     refused = read(opened, data)
-    assert (refused["code"], said in refused["message"]) == ("too_large", True), refused
+    assert refused["code"] == "too_large"
+    assert any(each in refused["message"] for each in said), refused
     fine = read(opened, forms(3, 9, b"0 0 9 9 re f", GROUP))
     assert fine["output"][0]["text"] == ""
 
