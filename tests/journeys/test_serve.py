@@ -123,7 +123,7 @@ class Serve:
             text=True,
         )
         threading.Thread(target=self._listen, daemon=True).start()
-        until(lambda: self.said("ready:") or self.process.poll() is not None, "ready")
+        until(lambda: self.said("API key") or self.process.poll() is not None, "ready, its key")
         assert self.process.poll() is None, self.lines
         self.url = f"http://localhost:{self.port}"
         self.key = next(line.split()[2] for line in self.lines if "API key" in line)

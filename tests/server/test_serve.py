@@ -85,7 +85,8 @@ class Serve:
         return [int(each) for each in path.read_text().split()]
 
     def ask(self, text: str, **headers: str) -> httpx.Response:
-        """Ask with the key that it has shown."""
+        """Ask with the key that it shows after it is ready."""
+        self.expect("API key")
         (line,) = (line for line in self.lines if "API key" in line)
         return httpx.post(
             f"http://localhost:{self.port}/v1/infer/text.count",
