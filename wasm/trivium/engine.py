@@ -262,9 +262,7 @@ class Engine:
                 raise
             plan = choose(name, roads, ask.budget, self.memory, size=size, now=now, tiers=ask.tiers)
         said["trivium.plan"], said["trivium.size"] = plan.reason, size
-        trip = Trip(ask, plan, self.tier, now, span)
-        trip.about = about
-        return trip
+        return Trip(ask, plan, self.tier, now, span, about)
 
     async def _leg(self, trip: Trip, leg: Leg, more: bool = False) -> Answer:
         """Return the answer of one leg; is there `more` to be tried after it?"""
@@ -375,7 +373,8 @@ class Engine:
     def _failed(self, trip: Trip, leg: Leg, error: TriviumError) -> None:
         if isinstance(error, TierError):
             now, lost = self.host.clock(), isinstance(error, TierUnreachable)
-            for tier in () if isinstance(error, Unsuited) else leg if lost else leg[-1:]:
+            broken = leg if lost else leg[-1:]
+            for tier in broken if not isinstance(error, Unsuited) else ():
                 here = tier == self.tier
                 self.memory.failed(trip.about, tier, now, unreachable=lost, here=here)
             trip.failures.append(f"{' and '.join(leg)} failed ({error.code})")

@@ -87,10 +87,12 @@ class Trip:
     hop; else of all that may have been.
     """
 
-    def __init__(self, ask: Ask, plan: Plan, here: Tier, started: float, span: Open) -> None:
+    def __init__(
+        self, ask: Ask, plan: Plan, here: Tier, started: float, span: Open, about: str = ""
+    ) -> None:
         self.ask = ask
         self.journal: Journal | None = None
-        self.about = ask.function
+        self.about = about or ask.function
         self.plan = plan
         self.here = here
         self.size = weigh(ask)

@@ -53,11 +53,6 @@ class Spread:
     `times` has their p5, p50 and p95, ready for whoever decides.
     """
 
-    __slots__ = (
-        *("_above", "_below", "_bins", "_centre", "_sums", "_top"),
-        *("gain", "mean", "prior", "seen", "times", "total", "tried"),
-    )
-
     def __init__(self) -> None:
         self.prior: Times = (0.0, 0.0, 0.0)
         self.told((1.0, 10.0, 50.0))

@@ -75,11 +75,6 @@ class Open:
     span_id: str
     _sampled: bool
 
-    __slots__ = (
-        *("_name", "_parent_id", "_sampled", "_start_ns", "_tracer"),
-        *("attributes", "span_id", "trace_id"),
-    )
-
     def __init__(
         self, tracer: Tracer, name: str, parent: Open | str, attributes: dict[str, Any]
     ) -> None:
